@@ -1,0 +1,203 @@
+#define _GNU_SOURCE
+#include "clinux.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/loop.h>
+#include <linux/openat2.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <dirent.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/syscall.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424
+#endif
+
+static int result(long value) { return value < 0 ? -errno : (int)value; }
+
+int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t resolve) {
+    struct open_how how = {
+        .flags = (uint64_t)flags | O_CLOEXEC,
+        .mode = (flags & (O_CREAT | O_TMPFILE)) ? mode : 0,
+        .resolve = resolve,
+    };
+    return result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
+}
+
+int cl_renameat2(int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags) {
+    return result(syscall(SYS_renameat2, from_dirfd, from, to_dirfd, to, flags));
+}
+
+int cl_copy_sparse(int from_fd, int to_fd) {
+    struct stat st;
+    if (fstat(from_fd, &st) < 0 || ftruncate(to_fd, st.st_size) < 0) return -errno;
+    off_t at = 0;
+    while (at < st.st_size) {
+        off_t data = lseek(from_fd, at, SEEK_DATA);
+        if (data < 0) return errno == ENXIO ? 0 : -errno;
+        off_t hole = lseek(from_fd, data, SEEK_HOLE);
+        if (hole < 0) return -errno;
+        off_t in = data, out = data;
+        while (in < hole) {
+            ssize_t n = copy_file_range(from_fd, &in, to_fd, &out, (size_t)(hole - in), 0);
+            if (n < 0) return -errno;
+            if (n == 0) return 0;
+        }
+        at = hole;
+    }
+    return 0;
+}
+
+int cl_allocate(int fd, int64_t length) { return result(fallocate(fd, 0, 0, length)); }
+
+int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
+    return result(mount(source, target, type, flags, data));
+}
+
+int cl_umount(const char *target, int detach) { return result(umount2(target, detach ? MNT_DETACH : 0)); }
+
+int cl_enter_private_mounts(void) {
+    if (unshare(CLONE_NEWNS) < 0) return -errno;
+    return result(mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL));
+}
+
+int64_t cl_fs_type(const char *path) {
+    struct statfs fs;
+    return statfs(path, &fs) < 0 ? -errno : (int64_t)fs.f_type;
+}
+
+int cl_loop_attach(int file_fd, int read_only, const char *name, int *device_fd) {
+    int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+    if (control < 0) return -errno;
+    int saved = ENODEV;
+    /* Another process may take the free device between the two calls: then ask again. */
+    for (int attempt = 0; attempt < 64; attempt++) {
+        int number = ioctl(control, LOOP_CTL_GET_FREE);
+        if (number < 0) { saved = errno; break; }
+        int fd = cl_loop_open(number);
+        if (fd < 0) { saved = -fd; break; }
+        struct loop_config config = { .fd = (uint32_t)file_fd };
+        config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0);
+        strncpy((char *)config.info.lo_file_name, name, LO_NAME_SIZE - 1);
+        if (ioctl(fd, LOOP_CONFIGURE, &config) == 0) {
+            close(control);
+            *device_fd = fd;
+            return number;
+        }
+        saved = errno;
+        close(fd);
+        if (saved != EBUSY && saved != ENXIO) break;
+    }
+    close(control);
+    return -saved;
+}
+
+int cl_loop_find(uint64_t dev, uint64_t ino, int *device_fd) {
+    DIR *blocks = opendir("/sys/block");
+    if (!blocks) return -errno;
+    int found = -ENOENT;
+    struct dirent *entry;
+    while (found < 0 && (entry = readdir(blocks))) {
+        int number;
+        if (sscanf(entry->d_name, "loop%d", &number) != 1) continue;
+        int fd = cl_loop_open(number);
+        if (fd < 0) continue;
+        struct loop_info64 info;
+        if (ioctl(fd, LOOP_GET_STATUS64, &info) == 0 && info.lo_device == dev && info.lo_inode == ino) {
+            found = number;
+            *device_fd = fd;
+        } else {
+            close(fd);
+        }
+    }
+    closedir(blocks);
+    return found;
+}
+
+int cl_loop_open(int number) {
+    char path[32];
+    snprintf(path, sizeof path, "/dev/loop%d", number);
+    return result(open(path, O_RDWR | O_CLOEXEC));
+}
+
+int cl_loop_refresh_size(int number) {
+    int fd = cl_loop_open(number);
+    if (fd < 0) return fd;
+    int outcome = result(ioctl(fd, LOOP_SET_CAPACITY, 0));
+    close(fd);
+    return outcome;
+}
+
+int cl_try_lock(int fd) { return result(flock(fd, LOCK_EX | LOCK_NB)); }
+
+int cl_pidfd_open(pid_t pid) { return result(syscall(SYS_pidfd_open, pid, 0)); }
+
+int cl_pidfd_signal(int pidfd, int signal) {
+    return result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+int cl_make_whiteout(int dirfd, const char *name) {
+    return result(mknodat(dirfd, name, S_IFCHR | 0000, makedev(0, 0)));
+}
+
+int cl_mark_opaque(const char *path) { return result(lsetxattr(path, "trusted.overlay.opaque", "y", 1, 0)); }
+
+pid_t cl_fork(void) { return result(fork()); }
+
+int cl_become_subreaper(void) { return result(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)); }
+
+int cl_child_signal_fd(void) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    if (sigprocmask(SIG_BLOCK, &set, NULL) < 0) return -errno;
+    return result(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+void cl_drain_signals(int fd) {
+    struct signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) > 0) {}
+}
+
+int cl_pipe(int *read_fd, int *write_fd) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) return -errno;
+    *read_fd = ends[0];
+    *write_fd = ends[1];
+    return 0;
+}
+
+pid_t cl_reap(int *exit_code, int *signal) {
+    int status = 0;
+    pid_t pid = waitpid(-1, &status, WNOHANG);
+    if (pid <= 0) return pid < 0 ? -errno : 0;
+    *signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    *exit_code = WIFSIGNALED(status) ? 128 + *signal : WEXITSTATUS(status);
+    return pid;
+}
+
+void cl_exec(const char *path, char *const argv[], int stdin_fd, int stdout_fd, int stderr_fd) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (dup2(stdin_fd, 0) < 0 || dup2(stdout_fd, 1) < 0 || dup2(stderr_fd, 2) < 0) _exit(126);
+    execv(path, argv);
+    _exit(127);
+}

@@ -1,0 +1,64 @@
+#pragma once
+#include <stdint.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* System calls that Glibc's Swift overlay does not show, or shows under a name Swift cannot call.
+   Every function returns a value >= 0, or -errno: Swift reads errno too late, after its own calls. */
+
+/* openat2(2). `resolve` is a mask of CL_RESOLVE_*. */
+enum { CL_RESOLVE_NO_MAGICLINKS = 0x02, CL_RESOLVE_BENEATH = 0x08, CL_RESOLVE_IN_ROOT = 0x10 };
+int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t resolve);
+
+/* renameat2(2); flag 1 is RENAME_NOREPLACE. */
+int cl_renameat2(int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags);
+
+/* copy_file_range(2) over the whole data of a sparse file: holes stay holes. Returns 0. */
+int cl_copy_sparse(int from_fd, int to_fd);
+
+/* fallocate(2) mode 0: reserves real blocks. */
+int cl_allocate(int fd, int64_t length);
+
+/* mount(2), umount2(2), unshare(CLONE_NEWNS) followed by making / a recursive slave. */
+int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
+int cl_umount(const char *target, int detach);
+int cl_enter_private_mounts(void);
+enum {
+    CL_MS_RDONLY = 1, CL_MS_NOSUID = 2, CL_MS_NODEV = 4, CL_MS_NOEXEC = 8, CL_MS_NOATIME = 1024,
+    CL_MS_BIND = 4096, CL_MS_REMOUNT = 32
+};
+/* The statfs(2) f_type of a path, or -errno. */
+int64_t cl_fs_type(const char *path);
+enum { CL_TMPFS_MAGIC = 0x01021994, CL_CGROUP2_MAGIC = 0x63677270 };
+
+/* Loop devices. Attach returns the device's number with its descriptor left open in *device_fd:
+   autoclear frees a device at its last close, so it stays open until it is mounted. */
+int cl_loop_attach(int file_fd, int read_only, const char *name, int *device_fd);
+/* The number of the loop device whose backing file is (dev, ino), with its descriptor left open in *device_fd
+   so that it cannot clear itself meanwhile; or -ENOENT. */
+int cl_loop_find(uint64_t dev, uint64_t ino, int *device_fd);
+int cl_loop_refresh_size(int number);
+int cl_loop_open(int number);
+
+/* flock(2): exclusive, never waits. -EWOULDBLOCK when held elsewhere. */
+int cl_try_lock(int fd);
+
+/* pidfd_open(2) and pidfd_send_signal(2). */
+int cl_pidfd_open(pid_t pid);
+int cl_pidfd_signal(int pidfd, int signal);
+
+/* Overlay whiteouts: a 0/0 character device, and the opaque mark on a directory. */
+int cl_make_whiteout(int dirfd, const char *name);
+int cl_mark_opaque(const char *path);
+
+/* For the monitor, a single-threaded process: fork(2), execv(3), subreaper, SIGCHLD as a descriptor. */
+pid_t cl_fork(void);
+int cl_become_subreaper(void);
+int cl_child_signal_fd(void);
+/* Reads a signal descriptor empty. */
+void cl_drain_signals(int fd);
+/* pipe2(2) with O_CLOEXEC. */
+int cl_pipe(int *read_fd, int *write_fd);
+/* Reaps one child without waiting: its pid, 0 when none has ended, -ECHILD when none is left. */
+pid_t cl_reap(int *exit_code, int *signal);
+void cl_exec(const char *path, char *const argv[], int stdin_fd, int stdout_fd, int stderr_fd);

@@ -1,0 +1,212 @@
+import Crypto
+import Disk
+import Glibc
+import Resource
+
+/// Images on the local disk: every layer once, as an EROFS file named by the digest of what is in it.
+package struct ImageStore: Sendable {
+    private let folder: String
+    private let mounts: String
+
+    package init(folder: String, mounts: String) {
+        self.folder = folder
+        self.mounts = mounts
+    }
+
+    private var layers: String { folder + "/layers" }
+    /// Where imports are unpacked. Emptied at start-up.
+    package var staging: String { folder + "/staging" }
+
+    /// Removes what interrupted imports left.
+    package func clean() throws {
+        try Files.remove(staging)
+        try Files.makeDirectories(staging)
+        try Files.makeDirectories(layers)
+    }
+
+    /// Takes in an archive: docker-archive, OCI layout archive, or a root filesystem as a tar file.
+    package func importArchive(_ archive: String, name: String, at now: Milliseconds) async throws -> Image {
+        let work = "\(staging)/\(Identifier.make(length: Limits.shortIDLength))"
+        try Files.makeDirectories(work)
+        do {
+            let image = try await importArchive(archive, work: work, name: Image.normalize(name), at: now)
+            try await Blocking.run { try Files.remove(work) }
+            return image
+        } catch {
+            // Start-up empties the staging folder should this fail too.
+            try? Files.remove(work)
+            throw error
+        }
+    }
+
+    private func importArchive(_ archive: String, work: String, name: String, at now: Milliseconds) async throws -> Image {
+        let listing = try await Command.output("tar", ["--list", "--file", archive])
+        guard listing.code == 0 else {
+            throw RoostError(.invalid, "not an image: tar cannot read it: \(listing.stderr.prefix(300))")
+        }
+        let names = Set(listing.stdout.split(separator: "\n").map { $0.hasPrefix("./") ? String($0.dropFirst(2)) : String($0) })
+        let kind = names.contains("oci-layout") ? "oci-archive" : names.contains("manifest.json") ? "docker-archive" : nil
+        guard let kind else {
+            guard names.contains(where: { $0 == "bin" || $0.hasPrefix("bin/") || $0.hasPrefix("usr/") }) else {
+                throw RoostError(
+                    .invalid, "not an image: neither oci-layout nor manifest.json nor a root filesystem (no bin, no usr) in it")
+            }
+            return try await importRootFilesystem(archive, work: work, name: name, at: now)
+        }
+        do {
+            try await Command.run(
+                "skopeo", ["--insecure-policy", "copy", "--quiet", "\(kind):\(archive)", "oci:\(work)/oci:image"])
+        } catch let error as DiskError where !error.isNoSpace {
+            throw RoostError(.invalid, "not an image: \(error.detail)")
+        }
+        return try await importLayout(work + "/oci", work: work, name: name, at: now)
+    }
+
+    private func importRootFilesystem(_ archive: String, work: String, name: String, at now: Milliseconds) async throws -> Image {
+        let digest = try await digest(of: archive)
+        let bytes = try await addLayer(archive, digest: digest, work: work)
+        return Image(
+            id: digest, name: name, layers: [digest], entrypoint: [], command: [], env: [], workingDirectory: "/", user: "",
+            bytes: bytes, createdAt: now)
+    }
+
+    /// An OCI image layout with one image, which skopeo has checked blob by blob.
+    private func importLayout(_ layout: String, work: String, name: String, at now: Milliseconds) async throws -> Image {
+        let index = try document(layout + "/index.json")
+        let manifestDigest = try digestField(index["manifests"]?.array?.first, in: "index.json")
+        let manifest = try document(blob(manifestDigest, in: layout))
+        let configDigest = try digestField(manifest["config"], in: "the manifest")
+        let config = try document(blob(configDigest, in: layout))
+        let identifiers = config["rootfs"]?["diff_ids"]?.array?.compactMap { Self.hexDigest($0.string) } ?? []
+        let blobs = try (manifest["layers"]?.array ?? []).map { try digestField($0, in: "the manifest") }
+        guard !blobs.isEmpty, identifiers.count == blobs.count else {
+            throw RoostError(.invalid, "not an image: \(blobs.count) layers but \(identifiers.count) diff_ids")
+        }
+        var bytes: Int64 = 0
+        for (digest, blobDigest) in zip(identifiers, blobs) {
+            bytes += try await addLayer(blob(blobDigest, in: layout), digest: digest, work: work)
+        }
+        let run = config["config"]
+        let strings = { (key: String) in run?[key]?.array?.compactMap(\.string) ?? [] }
+        return Image(
+            id: configDigest, name: name, layers: identifiers, entrypoint: strings("Entrypoint"), command: strings("Cmd"),
+            env: strings("Env"), workingDirectory: run?["WorkingDir"]?.string ?? "/", user: run?["User"]?.string ?? "",
+            bytes: bytes, createdAt: now)
+    }
+
+    /// Unpacks a layer, turns its whiteouts into overlay's, and packs it as EROFS. Returns the file's size.
+    private func addLayer(_ archive: String, digest: String, work: String) async throws -> Int64 {
+        let file = "\(layers)/\(digest).erofs"
+        if Files.exists(file) { return try Int64(Files.status(file).st_size) }
+        let tree = "\(work)/tree"
+        let staged = "\(work)/layer.erofs"
+        try Files.makeDirectories(tree, mode: 0o755)
+        // GNU tar refuses `..`, strips leading slashes and never follows a link it unpacked out of the folder.
+        let output = try await Command.output(
+            "tar",
+            [
+                "--extract", "--file", archive, "--directory", tree, "--numeric-owner", "--preserve-permissions",
+                "--same-owner", "--xattrs", "--xattrs-include=security.capability", "--delay-directory-restore",
+            ])
+        guard output.code == 0 else {
+            let isFull = output.stderr.contains("No space left on device")
+            throw RoostError(isFull ? .noSpace : .invalid, "cannot unpack a layer: \(output.stderr.prefix(500))")
+        }
+        try await Blocking.run { try Whiteouts.convert(tree) }
+        try await Command.run("mkfs.erofs", ["-T", "0", "--quiet", staged, tree])
+        return try await Blocking.run {
+            _ = try Files.withDescriptor(staged, flags: O_RDWR) { try check(fsync($0), "fsync", staged) }
+            try check(rename(staged, file), "rename", file)
+            try Files.syncDirectory(layers)
+            try Files.remove(tree)
+            return try Int64(Files.status(file).st_size)
+        }
+    }
+
+    /// Mounts an image's layers, shared by all its workers; returns the mount points, lowest first.
+    package func mount(_ image: Image) throws -> [String] {
+        try image.layers.map { digest in
+            let target = "\(mounts)/\(digest.prefix(12))"
+            guard !Mount.isMounted(target) else { return target }
+            let file = "\(layers)/\(digest).erofs"
+            guard Files.exists(file) else { throw RoostError(.notFound, "image \(image.name) lacks its layer \(digest)") }
+            try Files.makeDirectories(target, mode: 0o755)
+            do {
+                // From Linux 6.12 on EROFS mounts a file by itself.
+                try Mount.filesystem(file, at: target, type: "erofs", readOnly: true)
+            } catch let error as DiskError where error.errno == ENOTBLK {
+                let device = try LoopDevice.attach(file, readOnly: true)
+                defer { device.release() }
+                try Mount.filesystem(device.path, at: target, type: "erofs", readOnly: true)
+            }
+            return target
+        }
+    }
+
+    /// Removes the layers that no image of `remaining` uses.
+    package func removeLayers(notIn remaining: [Image]) throws {
+        let used = Set(remaining.flatMap(\.layers))
+        for name in try Files.names(in: layers) where name.hasSuffix(".erofs") {
+            let digest = String(name.dropLast(6))
+            guard !used.contains(digest) else { continue }
+            try Mount.remove("\(mounts)/\(digest.prefix(12))", lazily: true)
+            try Files.remove(layers + "/" + name)
+        }
+    }
+
+    private func document(_ path: String) throws -> JSON {
+        do { return try JSONReader.parse(try Files.read(path)) } catch let failure as JSONReader.Failure {
+            throw RoostError(.invalid, "not an image: \(failure)")
+        }
+    }
+
+    private func blob(_ digest: String, in layout: String) -> String { "\(layout)/blobs/sha256/\(digest)" }
+
+    private func digestField(_ value: JSON?, in place: String) throws -> String {
+        guard let digest = Self.hexDigest(value?["digest"]?.string) else {
+            throw RoostError(.invalid, "not an image: no sha256 digest in \(place)")
+        }
+        return digest
+    }
+
+    /// The hexadecimal part of `sha256:…`; nil for anything that could be something else in a path.
+    private static func hexDigest(_ text: String?) -> String? {
+        guard let text, text.hasPrefix("sha256:") else { return nil }
+        let hex = text.dropFirst(7)
+        let isHex = hex.utf8.allSatisfy { (0x30...0x39).contains($0) || (0x61...0x66).contains($0) }
+        return hex.utf8.count == 64 && isHex ? String(hex) : nil
+    }
+
+    private func digest(of path: String) async throws -> String {
+        try await Blocking.run {
+            try Files.withDescriptor(path, flags: O_RDONLY) { descriptor in
+                var hash = SHA256()
+                var buffer = [UInt8](repeating: 0, count: 1 << 20)
+                while true {
+                    let count = Glibc.read(descriptor, &buffer, buffer.count)
+                    if count < 0 && errno == EINTR { continue }
+                    try check(Int32(clamping: count), "read", path)
+                    if count == 0 { break }
+                    buffer.withUnsafeBytes { hash.update(bufferPointer: UnsafeRawBufferPointer(rebasing: $0[..<count])) }
+                }
+                return Hex.text(hash.finalize())
+            }
+        }
+    }
+}
+
+/// Lower-case hexadecimal.
+package enum Hex {
+    package static func text(_ bytes: some Sequence<UInt8>) -> String {
+        let digits = Array("0123456789abcdef".utf8)
+        var out: [UInt8] = []
+        for byte in bytes {
+            out.append(digits[Int(byte >> 4)])
+            out.append(digits[Int(byte & 15)])
+        }
+        return String(decoding: out, as: UTF8.self)
+    }
+
+    /// Hexadecimal SHA-256 of a text: how keys and tokens are kept.
+    package static func sha256(_ text: String) -> String { self.text(SHA256.hash(data: Array(text.utf8))) }
+}

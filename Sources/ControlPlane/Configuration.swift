@@ -1,0 +1,131 @@
+import Disk
+import Resource
+
+/// Everything `roost serve` can be told. Flags come before environment, environment before the file.
+package struct ServerConfiguration: Sendable {
+    package var dataDirectory: String
+    package var host = "127.0.0.1"
+    package var port = 8080
+    /// `crun`, `runc` or a path; nil chooses.
+    package var runtime: String?
+    package var dataCenters: [DataCenter]
+    package var minimumVolumeGb = 10
+    package var runBodyBytes = Limits.runBodyBytes
+    package var runsyncBodyBytes = Limits.runsyncBodyBytes
+    package var jobs = JobSettings()
+    package var initTimeoutSeconds = Limits.initTimeoutSeconds
+    /// Free bytes of the data directory's disk that container volumes never get.
+    package var diskReserveBytes: Int64 = 2 << 30
+    /// How long SIGTERM waits for running jobs.
+    package var shutdownGraceSeconds = 10
+    package var logLevel = "info"
+
+    package init(dataDirectory: String) {
+        self.dataDirectory = dataDirectory
+        dataCenters = [DataCenter(id: "LOCAL-1", vcpus: Machine.defaultVcpus, memoryBytes: Machine.memoryBytes)]
+    }
+
+    /// Takes over what a configuration file says. Unknown keys are errors: a typing mistake must not pass silently.
+    package mutating func apply(file json: JSON) throws(RoostError) {
+        guard let members = json.members else { throw RoostError(.invalid, "the configuration file must hold a JSON object") }
+        for member in members {
+            switch member.key {
+            case "dataDir": dataDirectory = try text(member)
+            case "listen": try listen(on: text(member))
+            case "runtime": runtime = try text(member)
+            case "dataCenters": dataCenters = try Self.dataCenters(member.value)
+            case "minimumVolumeGb": minimumVolumeGb = try number(member, 1...NetworkVolume.maximumSize)
+            case "runBodyBytes": runBodyBytes = try number(member, 1_024...(1 << 30))
+            case "runsyncBodyBytes": runsyncBodyBytes = try number(member, 1_024...(1 << 30))
+            case "outputBytes": jobs.outputBytes = try number(member, 1_024...(1 << 30))
+            case "retentionSeconds": jobs.retention = try Int64(number(member, 1...604_800)) * 1_000
+            case "syncRetentionSeconds": jobs.syncRetention = try Int64(number(member, 1...604_800)) * 1_000
+            case "jobRetries": jobs.retries = try number(member, 0...100)
+            case "cancelGraceSeconds": jobs.cancelGrace = try Int64(number(member, 0...3_600)) * 1_000
+            case "initTimeoutSeconds": initTimeoutSeconds = try number(member, 1...86_400)
+            case "diskReserveGb": diskReserveBytes = try Int64(number(member, 0...100_000)) << 30
+            case "shutdownGraceSeconds": shutdownGraceSeconds = try number(member, 0...3_600)
+            case "logLevel": logLevel = try text(member)
+            default: throw RoostError(.invalid, "configuration: unknown key '\(member.key)'")
+            }
+        }
+    }
+
+    /// `host:port`, `:port` or `[v6]:port`.
+    package mutating func listen(on text: String) throws(RoostError) {
+        guard let colon = text.lastIndex(of: ":"), let number = Int(text[text.index(after: colon)...]),
+            (0...65_535).contains(number)
+        else { throw RoostError(.invalid, "listen address '\(text)' is not HOST:PORT") }
+        var name = String(text[..<colon])
+        if name.hasPrefix("["), name.hasSuffix("]") { name = String(name.dropFirst().dropLast()) }
+        host = name.isEmpty ? "0.0.0.0" : name
+        port = number
+    }
+
+    private func text(_ member: JSON.Member) throws(RoostError) -> String {
+        guard let value = member.value.string, !value.isEmpty else {
+            throw RoostError(.invalid, "configuration: '\(member.key)' must be a non-empty string")
+        }
+        return value
+    }
+
+    private func number(_ member: JSON.Member, _ range: ClosedRange<Int>) throws(RoostError) -> Int {
+        guard let value = member.value.int, range.contains(value) else {
+            throw RoostError(.invalid, "configuration: '\(member.key)' must be an integer from \(range.lowerBound) to \(range.upperBound)")
+        }
+        return value
+    }
+
+    private static func dataCenters(_ json: JSON) throws(RoostError) -> [DataCenter] {
+        let shape = "configuration: 'dataCenters' must be an array of {\"id\", \"storage\", \"vcpus\", \"memoryGb\", \"gpus\"}"
+        guard let values = json.array, !values.isEmpty else { throw RoostError(.invalid, shape) }
+        var centers: [DataCenter] = []
+        for value in values {
+            guard let id = value["id"]?.string, Identifier.isSafe(id), !centers.contains(where: { $0.id == id }) else {
+                throw RoostError(.invalid, shape + ": each needs its own 'id' of letters, digits and '-'")
+            }
+            var gpus: [String: Int] = [:]
+            for member in value["gpus"]?.members ?? [] {
+                guard let count = member.value.int, (0...1_024).contains(count) else { throw RoostError(.invalid, shape) }
+                gpus[member.key] = count
+            }
+            let memory = value["memoryGb"]?.int.map { Int64(clamping: $0) << 30 }
+            centers.append(
+                DataCenter(
+                    id: id, storage: value["storage"]?.string, vcpus: value["vcpus"]?.int ?? Machine.defaultVcpus,
+                    memoryBytes: memory ?? Machine.memoryBytes, gpus: gpus))
+        }
+        return centers
+    }
+}
+
+/// The paths below a data directory. One place knows them all.
+package struct DataLayout: Sendable {
+    package let root: String
+
+    package init(root: String) { self.root = root }
+
+    package var lock: String { root + "/lock" }
+    package var database: String { root + "/roost.sqlite" }
+    package var images: String { root + "/images" }
+    package var uploads: String { root + "/images/uploads" }
+    package var templates: String { root + "/templates" }
+    package var workers: String { root + "/workers" }
+    package var logs: String { root + "/logs" }
+    package var runtime: String { root + "/runtime" }
+    package var layerMounts: String { root + "/mnt/l" }
+    package var volumeMounts: String { root + "/mnt/volumes" }
+    package var workerMounts: String { root + "/mnt/workers" }
+
+    package func worker(_ id: String) -> String { workers + "/" + id }
+    package func disk(of worker: String) -> String { workers + "/" + worker + "/disk.ext4" }
+    package func log(of worker: Worker) -> String { logs + "/" + worker.endpointID + "/" + worker.id + ".log" }
+    package func log(endpoint: String, worker: String) -> String { logs + "/" + endpoint + "/" + worker + ".log" }
+    package func volumes(of center: DataCenter) -> String { center.storage ?? root + "/volumes/" + center.id }
+
+    package func make() throws {
+        for folder in [root, images, uploads, templates, workers, logs, runtime, layerMounts, volumeMounts, workerMounts] {
+            try Files.makeDirectories(folder)
+        }
+    }
+}

@@ -1,0 +1,43 @@
+import Resource
+
+/// What the queue knows of a worker: its polls, its jobs.
+struct WorkerSession {
+    struct Parked<Answer: Sendable> {
+        var token: Int
+        var continuation: CheckedContinuation<Answer, Never>
+        var limit = 1
+    }
+
+    let endpointID: String
+    /// Jobs it holds.
+    var leases: Set<String> = []
+    /// Jobs that ended on our side while it may still work on them: cancelled ones.
+    var leftovers: Set<String> = []
+    /// Cancelled jobs it has not been told of.
+    var toStop: [String] = []
+    var take: Parked<[[UInt8]]>?
+    var stop: Parked<[String]>?
+    /// Gets no more jobs.
+    var isDraining = false
+    /// SIGTERM was sent: polls are answered soon, so that the SDK can exit.
+    var isReleased = false
+    var hasPolled = false
+    var idleSince: Milliseconds?
+    var lastPing: Milliseconds?
+
+    init(endpointID: String) { self.endpointID = endpointID }
+
+    var isBusy: Bool { !leases.isEmpty || !leftovers.isEmpty }
+}
+
+/// What the queue tells the worker service.
+package enum WorkerSignal: Sendable, Equatable {
+    /// Its first poll.
+    case ready(String)
+    /// It holds no job any more.
+    case released(String)
+    /// It asked to be replaced after its job.
+    case recycle(String, reason: String)
+    /// It must go now.
+    case condemn(String, reason: String)
+}
