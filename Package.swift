@@ -1,11 +1,9 @@
 // swift-tools-version: 6.1
 import PackageDescription
 
-let strict: [SwiftSetting] = [
-    .enableUpcomingFeature("ExistentialAny"),
-    // An async function runs where its caller does: what an actor hands to the store keeps its order.
-    .enableUpcomingFeature("NonisolatedNonsendingByDefault"),
-]
+let strict: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")]
+// An async function runs where its caller does: what an actor hands to the store keeps its order.
+let ordered = strict + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
 
 let package = Package(
     name: "roost",
@@ -29,12 +27,12 @@ let package = Package(
         // C shims for system calls Glibc does not show to Swift.
         .target(name: "CLinux"),
         // Value types, limits, errors, pure rules; no I/O.
-        .target(name: "Resource", swiftSettings: strict),
+        .target(name: "Resource", swiftSettings: ordered),
         // Files, loop devices, filesystems, mounts.
         .target(
             name: "Disk",
             dependencies: ["CLinux", "Resource", .product(name: "Subprocess", package: "swift-subprocess")],
-            swiftSettings: strict
+            swiftSettings: ordered
         ),
         // Images, container volumes, the OCI runtime.
         .target(
@@ -44,7 +42,7 @@ let package = Package(
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
             ],
-            swiftSettings: strict
+            swiftSettings: ordered
         ),
         // Services, scaler, placement, the store.
         .target(
@@ -59,13 +57,13 @@ let package = Package(
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
-            swiftSettings: strict
+            swiftSettings: ordered
         ),
         // HTTP: management API, job API, worker API.
         .target(
             name: "Gateway",
             dependencies: [
-                "ControlPlane", "Resource",
+                "ControlPlane", "Disk", "Resource",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
@@ -80,18 +78,20 @@ let package = Package(
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict
         ),
         // The small process that stays with each container: drains its output, notes its end.
         .executableTarget(name: "roost-monitor", dependencies: ["CLinux"], swiftSettings: strict),
-        .testTarget(name: "ResourceTests", dependencies: ["Resource"], swiftSettings: strict),
-        .testTarget(name: "DiskTests", dependencies: ["Disk", "Resource"], swiftSettings: strict),
+        .testTarget(name: "ResourceTests", dependencies: ["Resource"], swiftSettings: ordered),
+        .testTarget(name: "DiskTests", dependencies: ["Disk", "Resource"], swiftSettings: ordered),
         .testTarget(
             name: "ControlPlaneTests",
             dependencies: ["ControlPlane", "Containers", "Disk", "Resource", .product(name: "Logging", package: "swift-log")],
-            swiftSettings: strict
+            swiftSettings: ordered
         ),
     ],
     swiftLanguageModes: [.v6]

@@ -1,0 +1,27 @@
+import ControlPlane
+import Hummingbird
+import Logging
+import NIOCore
+import Resource
+
+/// The HTTP server: all routes, put together once.
+package enum HTTPGateway {
+    /// `onListening` is called with the port once connections are accepted.
+    package static func application(
+        _ plane: Plane, log: Logger, onListening: @escaping @Sendable (Int) async -> Void
+    ) -> some ApplicationProtocol {
+        let router = Router(context: BasicRequestContext.self)
+        router.add(middleware: ErrorMiddleware())
+        let authorizer = Authorizer(catalog: plane.catalog)
+        JobController(plane: plane, authorizer: authorizer).add(to: router)
+        WorkerController(plane: plane).add(to: router)
+        ManagementController(plane: plane, authorizer: authorizer).add(to: router)
+        WorkerViewController(plane: plane, authorizer: authorizer).add(to: router)
+        ImageController(plane: plane, authorizer: authorizer).add(to: router)
+        let configuration = ApplicationConfiguration(
+            address: .hostname(plane.configuration.host, port: plane.configuration.port), serverName: "Roost")
+        return Application(
+            router: router, configuration: configuration,
+            onServerRunning: { channel in await onListening(channel.localAddress?.port ?? plane.configuration.port) }, logger: log)
+    }
+}

@@ -1,0 +1,136 @@
+import ControlPlane
+import Hummingbird
+import NIOCore
+import Resource
+
+/// `/v1/templates`, `/v1/endpoints`, `/v1/networkvolumes`, `/v1/apikeys`, `/v1/datacenters`: RunPod's REST v1.
+struct ManagementController: Sendable {
+    typealias Context = BasicRequestContext
+
+    let plane: Plane
+    let authorizer: Authorizer
+
+    func add(to router: Router<Context>) {
+        addTemplates(to: router)
+        addEndpoints(to: router)
+        addVolumes(to: router)
+        addKeys(to: router)
+        read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
+        router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
+    }
+
+    private func addTemplates(to router: Router<Context>) {
+        let catalog = plane.catalog
+        read(router, "/v1/templates") { _, _ in
+            .json(.array(catalog.snapshot.templates.values.sorted { $0.createdAt < $1.createdAt }.map(\.json)))
+        }
+        read(router, "/v1/templates/:id") { _, id in .json(try catalog.template(id).json) }
+        write(router, .post, "/v1/templates") { request, _, _ in .json(try await catalog.createTemplate(request.json()).json) }
+        update(router, "/v1/templates/:id") { request, id in .json(try await catalog.updateTemplate(id, request.json()).json) }
+        write(router, .delete, "/v1/templates/:id") { _, id, _ in
+            try await catalog.deleteTemplate(id)
+            return .noContent
+        }
+    }
+
+    private func addEndpoints(to router: Router<Context>) {
+        let (catalog, plane) = (plane.catalog, plane)
+        read(router, "/v1/endpoints") { request, _ in
+            var list: [JSON] = []
+            for endpoint in catalog.snapshot.endpoints.values.sorted(by: { $0.createdAt < $1.createdAt }) {
+                list.append(try await describe(endpoint, request))
+            }
+            return .json(.array(list))
+        }
+        read(router, "/v1/endpoints/:id") { request, id in .json(try await describe(catalog.existingEndpoint(id), request)) }
+        write(router, .post, "/v1/endpoints") { request, _, _ in
+            .json(try await describe(catalog.createEndpoint(request.json()), request))
+        }
+        update(router, "/v1/endpoints/:id") { request, id in
+            .json(try await describe(catalog.updateEndpoint(id, request.json()), request))
+        }
+        write(router, .delete, "/v1/endpoints/:id") { _, id, _ in
+            try await catalog.deleteEndpoint(id)
+            await plane.workers.condemnAll(of: id, reason: "its endpoint was deleted")
+            try await plane.jobs.removeAll(of: id)
+            return .noContent
+        }
+    }
+
+    private func describe(_ endpoint: Endpoint, _ request: Request) async throws -> JSON {
+        let workers = try request.flag("includeWorkers") ? await plane.workers.describe(endpoint) : nil
+        return endpoint.json(
+            template: plane.catalog.snapshot.templates[endpoint.templateId], workers: workers,
+            includeTemplate: try request.flag("includeTemplate"))
+    }
+
+    private func addVolumes(to router: Router<Context>) {
+        let (catalog, volumes, workers) = (plane.catalog, plane.volumes, plane.workers)
+        let describe: @Sendable (NetworkVolume) async -> JSON = { volumes.describe($0, mountedBy: await workers.mounting($0.id)) }
+        read(router, "/v1/networkvolumes") { _, _ in
+            var list: [JSON] = []
+            for volume in catalog.snapshot.volumes.values.sorted(by: { $0.createdAt < $1.createdAt }) {
+                list.append(await describe(volume))
+            }
+            return .json(.array(list))
+        }
+        read(router, "/v1/networkvolumes/:id") { _, id in .json(await describe(try volumes.existing(id))) }
+        write(router, .post, "/v1/networkvolumes") { request, _, _ in .json(await describe(try await volumes.create(request.json()))) }
+        update(router, "/v1/networkvolumes/:id") { request, id in .json(await describe(try await volumes.update(id, request.json()))) }
+        write(router, .delete, "/v1/networkvolumes/:id") { _, id, _ in
+            try await volumes.delete(id, mountedBy: await workers.mounting(id))
+            return .noContent
+        }
+    }
+
+    private func addKeys(to router: Router<Context>) {
+        let catalog = plane.catalog
+        read(router, "/v1/apikeys") { _, _ in
+            .json(.array(catalog.snapshot.keys.values.sorted { $0.createdAt < $1.createdAt }.map(\.json)))
+        }
+        read(router, "/v1/apikeys/:id") { _, id in
+            guard let key = catalog.snapshot.keys.values.first(where: { $0.id == id }) else {
+                throw RoostError(.notFound, "there is no API key \(id.prefix(80))")
+            }
+            return .json(key.json)
+        }
+        write(router, .post, "/v1/apikeys") { request, _, _ in
+            let (key, secret) = try await catalog.createKey(request.json())
+            guard case .object(let members) = key.json else { return .noContent }
+            return .json(.object(members + [.init("key", .string(secret))]))
+        }
+        write(router, .delete, "/v1/apikeys/:id") { _, id, key in
+            try await catalog.revokeKey(id, by: key)
+            return .noContent
+        }
+    }
+
+    // MARK: - Shapes of routes
+
+    private func read(
+        _ router: Router<Context>, _ path: RouterPath, _ body: @escaping @Sendable (Request, String) async throws -> Response
+    ) {
+        router.get(path) { request, context -> Response in
+            try authorizer.management(request, write: false)
+            return try await body(request, context.parameters.get("id") ?? "")
+        }
+    }
+
+    private func write(
+        _ router: Router<Context>, _ method: HTTPRequest.Method, _ path: RouterPath,
+        _ body: @escaping @Sendable (Request, String, APIKey) async throws -> Response
+    ) {
+        router.on(path, method: method) { request, context -> Response in
+            let key = try authorizer.management(request, write: true)
+            return try await body(request, context.parameters.get("id") ?? "", key)
+        }
+    }
+
+    /// PATCH, and its alias `POST …/update`.
+    private func update(
+        _ router: Router<Context>, _ path: RouterPath, _ body: @escaping @Sendable (Request, String) async throws -> Response
+    ) {
+        write(router, .patch, path) { request, id, _ in try await body(request, id) }
+        write(router, .post, RouterPath("\(path)/update")) { request, id, _ in try await body(request, id) }
+    }
+}
