@@ -40,14 +40,10 @@ package struct ImageStore: Sendable {
     }
 
     private func importArchive(_ archive: String, work: String, name: String, at now: Milliseconds) async throws -> Image {
-        let listing = try await Command.output("tar", ["--list", "--file", archive])
-        guard listing.code == 0 else {
-            throw RoostError(.invalid, "not an image: tar cannot read it: \(listing.stderr.prefix(300))")
-        }
-        let names = Set(listing.stdout.split(separator: "\n").map { $0.hasPrefix("./") ? String($0.dropFirst(2)) : String($0) })
+        let names = try await topLevelNames(of: archive)
         let kind = names.contains("oci-layout") ? "oci-archive" : names.contains("manifest.json") ? "docker-archive" : nil
         guard let kind else {
-            guard names.contains(where: { $0 == "bin" || $0.hasPrefix("bin/") || $0.hasPrefix("usr/") }) else {
+            guard names.contains("bin") || names.contains("usr") else {
                 throw RoostError(
                     .invalid, "not an image: neither oci-layout nor manifest.json nor a root filesystem (no bin, no usr) in it")
             }
@@ -60,6 +56,25 @@ package struct ImageStore: Sendable {
             throw RoostError(.invalid, "not an image: \(error.detail)")
         }
         return try await importLayout(work + "/oci", work: work, name: name, at: now)
+    }
+
+    /// Which of the names that tell kinds of archives apart are in it.
+    private func topLevelNames(of archive: String) async throws -> Set<String> {
+        let wanted = ["oci-layout", "manifest.json", "bin", "usr"]
+        let listing = try await Command.output(
+            "tar", ["--list", "--no-recursion", "--file", archive] + wanted + wanted.map { "./" + $0 })
+        let complaints = listing.stderr.split(separator: "\n").filter {
+            !$0.contains("Not found in archive") && !$0.contains("previous errors")
+        }
+        guard complaints.isEmpty else {
+            throw RoostError(.invalid, "not an image: tar cannot read it: \(complaints.joined(separator: "; ").prefix(300))")
+        }
+        return Set(
+            listing.stdout.split(separator: "\n").map { line in
+                var name = line.hasPrefix("./") ? line.dropFirst(2) : line
+                if name.hasSuffix("/") { name.removeLast() }
+                return String(name)
+            })
     }
 
     private func importRootFilesystem(_ archive: String, work: String, name: String, at now: Milliseconds) async throws -> Image {

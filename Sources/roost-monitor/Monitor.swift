@@ -63,17 +63,21 @@ struct Monitor {
     /// Takes what the pipes hold now. A pipe at its end is closed.
     private mutating func drain() {
         var buffer = [UInt8](repeating: 0, count: 64 << 10)
-        pipes.removeAll { pipe in
-            while true {
-                let count = read(pipe.descriptor, &buffer, buffer.count)
-                if count > 0 {
-                    log.append(buffer[..<count], stream: pipe.stream)
-                } else if count == 0 {
-                    close(pipe.descriptor)
-                    return true
-                } else if errno != EINTR {
-                    return false
-                }
+        var open: [(descriptor: Int32, stream: String)] = []
+        for pipe in pipes where isOpen(pipe, &buffer) { open.append(pipe) }
+        pipes = open
+    }
+
+    private mutating func isOpen(_ pipe: (descriptor: Int32, stream: String), _ buffer: inout [UInt8]) -> Bool {
+        while true {
+            let count = read(pipe.descriptor, &buffer, buffer.count)
+            if count > 0 {
+                log.append(buffer[..<count], stream: pipe.stream)
+            } else if count == 0 {
+                close(pipe.descriptor)
+                return false
+            } else if errno != EINTR {
+                return true
             }
         }
     }

@@ -15,15 +15,16 @@ guard CommandLine.arguments.count >= 5, let logLimit = Int(CommandLine.arguments
 let folder = CommandLine.arguments[1]
 
 // The caller waits for the first process; the second one is the monitor.
-var status: (read: Int32, write: Int32) = (-1, -1)
-guard cl_pipe(&status.read, &status.write) >= 0 else { Output.fail("no pipes left") }
+var reportRead: Int32 = -1
+var reportWrite: Int32 = -1
+guard cl_pipe(&reportRead, &reportWrite) >= 0 else { Output.fail("no pipes left") }
 let child = cl_fork()
 guard child >= 0 else { Output.fail("fork failed") }
 if child > 0 {
-    close(status.write)
-    Output.relay(from: status.read)
+    close(reportWrite)
+    Output.relay(from: reportRead)
 }
-close(status.read)
+close(reportRead)
 setsid()
 signal(SIGTERM, SIG_IGN)
 signal(SIGINT, SIG_IGN)
@@ -32,5 +33,5 @@ signal(SIGPIPE, SIG_IGN)
 
 var monitor = Monitor(
     folder: folder, log: LogFile(path: CommandLine.arguments[2], limit: logLimit),
-    command: Array(CommandLine.arguments[4...]), status: status.write)
+    command: Array(CommandLine.arguments[4...]), status: reportWrite)
 monitor.run()
