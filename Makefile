@@ -1,0 +1,36 @@
+# The interface to everything: `make demo`, `make test`, `make check`, `make bench`.
+SHELL := /bin/bash
+export ROOST_CACHE ?= $(CURDIR)/.cache
+PYTHON = $$(scripts/python.sh)
+SWIFT_FLAGS = -c release -Xswiftc -warnings-as-errors
+
+.PHONY: demo test unit acceptance check build bench setup clean
+
+demo: setup build
+	$(PYTHON) Demo/demo.py
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	swift build -c release --product roost
+	swift build -c release --product roost-monitor
+
+test: unit acceptance
+
+# Tests are built like the product, so the dependencies are compiled once.
+unit: setup
+	swift test -c release
+
+acceptance: setup build
+	$(PYTHON) -m pytest Acceptance $(PYTEST_FLAGS)
+
+check: setup
+	swift format lint --strict --recursive --configuration .swift-format Sources Tests Package.swift
+	/usr/bin/python3 scripts/tidy.py
+
+bench: setup build
+	$(PYTHON) Benchmarks/bench.py
+
+clean:
+	rm -rf .build .cache
