@@ -207,7 +207,7 @@ def server(work_folder):
     """The server most tests share, with the test image."""
     folder = work_folder / "shared"
     folder.mkdir()
-    server = Server(folder, {"jobRetries": 1, "cancelGraceSeconds": 2}).start()
+    server = Server(folder, {"jobRetries": 1, "cancelGraceSeconds": 5}).start()
     try:
         server.import_image()
         _layers.extend((server.data / "images/layers").glob("*.erofs"))

@@ -31,6 +31,7 @@ package actor JobService {
         case expiry(job: String)
         case execution(job: String, since: Milliseconds)
         case leftover(worker: String, job: String)
+        case remind(worker: String, job: String)
         case take(worker: String, token: Int)
         case stop(worker: String, token: Int)
         case watch(job: String, token: Int)
@@ -137,6 +138,8 @@ package actor JobService {
             case .expiry(let job): await expire(job)
             case .execution(let job, let since): await timeOut(job, since: since)
             case .leftover(let worker, let job): replaceIfStuck(worker, job: job)
+            case .remind(let worker, let job):
+                if sessions[worker]?.leftovers.contains(job) == true { tellToStop(job, worker) }
             case .take(let worker, let token):
                 if sessions[worker]?.take?.token == token { answerTake(worker, []) }
             case .stop(let worker, let token):
@@ -216,8 +219,15 @@ package actor JobService {
     func abandon(_ job: String, on worker: String) {
         guard sessions[worker] != nil else { return }
         sessions[worker]?.leftovers.insert(job)
-        sessions[worker]?.toStop.append(job)
         schedule(.leftover(worker: worker, job: job), at: now() + settings.cancelGrace)
+        tellToStop(job, worker)
+    }
+
+    /// Again every second until the worker is rid of the job: the SDK ignores the id of a job that it has taken but
+    /// not begun.
+    private func tellToStop(_ job: String, _ worker: String) {
+        sessions[worker]?.toStop.append(job)
+        schedule(.remind(worker: worker, job: job), at: now() + 1_000)
         if let session = sessions[worker], session.stop != nil { answerStop(worker, session.toStop) }
     }
 
