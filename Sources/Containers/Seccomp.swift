@@ -24,7 +24,6 @@ enum Seccomp {
         "io_uring_setup", "io_uring_enter", "io_uring_register",
     ]
 
-
     static let profile: JSON = [
         "defaultAction": "SCMP_ACT_ALLOW",
         "architectures": ["SCMP_ARCH_X86_64"],

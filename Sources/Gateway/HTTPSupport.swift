@@ -17,7 +17,8 @@ struct ErrorMiddleware: RouterMiddleware {
             return .failure(error)
         } catch let error as any HTTPResponseError {
             let known = error.status == .notFound
-            return .failure(status: error.status, known ? "there is no \(request.method) \(request.uri.path)" : "\(error.status.reasonPhrase)")
+            return .failure(
+                status: error.status, known ? "there is no \(request.method) \(request.uri.path)" : "\(error.status.reasonPhrase)")
         } catch is CancellationError {
             return .failure(RoostError(.unavailable, "the server is stopping"))
         } catch {
@@ -114,7 +115,8 @@ extension Request {
     func integer(_ name: String, _ range: ClosedRange<Int>, default standard: Int) throws(RoostError) -> Int {
         guard let text = uri.queryParameters[Substring(name)], !text.isEmpty else { return standard }
         guard let value = Int(text), range.contains(value) else {
-            throw RoostError(.invalid, "query '\(name)': got '\(text.prefix(80))'; allowed: an integer from \(range.lowerBound) to \(range.upperBound)")
+            throw RoostError(
+                .invalid, "query '\(name)': got '\(text.prefix(80))'; allowed: an integer from \(range.lowerBound) to \(range.upperBound)")
         }
         return value
     }
@@ -151,7 +153,8 @@ struct Authorizer: Sendable {
         let key = try key(of: request)
         guard let endpoint = catalog.endpoint(id) else { throw RoostError(.notFound, "there is no endpoint \(id.prefix(80))") }
         guard key.allowsJobs(of: id, write: write) else {
-            throw RoostError(.forbidden, "API key \(key.id) (\(key.scope.rawValue)) may not \(write ? "change" : "read") jobs of endpoint \(id)")
+            throw RoostError(
+                .forbidden, "API key \(key.id) (\(key.scope.rawValue)) may not \(write ? "change" : "read") jobs of endpoint \(id)")
         }
         return endpoint
     }

@@ -81,7 +81,11 @@ enum OpenAPI {
         let range = Int(Limits.syncWaitRange.lowerBound)...Int(Limits.syncWaitRange.upperBound)
         let wait = integer("wait", range)
         func submit(_ summary: String, _ parameters: [JSON]) -> JSON {
-            ["post": operation(summary, ok: reference("Job"), failures: ["400", "404", "413", "429"], parameters: [endpoint] + parameters, body: reference("JobRequest"), extra: ["507": failure("the disk is full"), "503": failure("the server is stopping")])]
+            [
+                "post": operation(
+                    summary, ok: reference("Job"), failures: ["400", "404", "413", "429"], parameters: [endpoint] + parameters,
+                    body: reference("JobRequest"), extra: ["507": failure("the disk is full"), "503": failure("the server is stopping")])
+            ]
         }
         func read(_ summary: String, _ schema: JSON, _ parameters: [JSON]) -> JSON {
             ["get": operation(summary, ok: schema, failures: ["400", "404"], parameters: [endpoint, job] + parameters)]
@@ -95,11 +99,15 @@ enum OpenAPI {
             .init("/v2/{endpoint}/runsync", submit("queue a job and wait for it", [wait])),
             .init("/v2/{endpoint}/status/{job}", read("state of a job", reference("Job"), [])),
             .init("/v2/{endpoint}/status-sync/{job}", read("state of a job, once it has ended", reference("Job"), [wait])),
-            .init("/v2/{endpoint}/stream/{job}", read("chunks not delivered yet", ["type": "object", "required": ["status", "stream"]], [wait])),
+            .init(
+                "/v2/{endpoint}/stream/{job}",
+                read("chunks not delivered yet", ["type": "object", "required": ["status", "stream"]], [wait])),
             .init("/v2/{endpoint}/cancel/{job}", act("cancel a job", reference("Job"), [job])),
             .init("/v2/{endpoint}/retry/{job}", act("queue a failed job anew", reference("Job"), [job])),
             .init("/v2/{endpoint}/purge-queue", act("cancel all queued jobs", object, [])),
-            .init("/v2/{endpoint}/health", ["get": operation("counts of jobs and workers", ok: object, failures: ["404"], parameters: [endpoint])]),
+            .init(
+                "/v2/{endpoint}/health",
+                ["get": operation("counts of jobs and workers", ok: object, failures: ["404"], parameters: [endpoint])]),
             .init("/v2/{endpoint}/requests", ["get": operation("recent jobs", ok: object, failures: ["404"], parameters: [endpoint])]),
         ]
     }
@@ -109,8 +117,10 @@ enum OpenAPI {
     private static func schemas(_ configuration: ServerConfiguration) -> [JSON.Member] {
         let volume = NetworkVolume.fields(minimumSize: configuration.minimumVolumeGb)
         return [
-            .init("TemplateCreate", input(Template.fields, isUpdate: false)), .init("TemplateUpdate", input(Template.fields, isUpdate: true)),
-            .init("EndpointCreate", input(Endpoint.fields, isUpdate: false)), .init("EndpointUpdate", input(Endpoint.fields, isUpdate: true)),
+            .init("TemplateCreate", input(Template.fields, isUpdate: false)),
+            .init("TemplateUpdate", input(Template.fields, isUpdate: true)),
+            .init("EndpointCreate", input(Endpoint.fields, isUpdate: false)),
+            .init("EndpointUpdate", input(Endpoint.fields, isUpdate: true)),
             .init("NetworkVolumeCreate", input(volume, isUpdate: false)),
             .init("NetworkVolumeUpdate", input(NetworkVolume.fields(minimumSize: 1), isUpdate: true)),
             .init("APIKeyCreate", input(APIKey.fields, isUpdate: false)),

@@ -60,7 +60,8 @@ package actor VolumeService {
         if let name = values.string("name") { volume.name = name }
         if let size = values.int("size") {
             guard size >= old.size else {
-                throw RoostError(.invalid, "field 'size': got \(size); a volume only grows: allowed \(old.size) to \(NetworkVolume.maximumSize)")
+                throw RoostError(
+                    .invalid, "field 'size': got \(size); a volume only grows: allowed \(old.size) to \(NetworkVolume.maximumSize)")
             }
             volume.size = size
         }
@@ -134,7 +135,8 @@ package actor VolumeService {
     private static func mapped(_ error: any Error, _ volume: NetworkVolume) -> any Error {
         guard let error = error as? DiskError else { return error }
         guard error.isNoSpace else { return error.roostError }
-        return RoostError(.noSpace, "data center \(volume.dataCenterId) has no room for \(volume.size) GB: free space, or choose a smaller size")
+        return RoostError(
+            .noSpace, "data center \(volume.dataCenterId) has no room for \(volume.size) GB: free space, or choose a smaller size")
     }
 }
 

@@ -24,9 +24,10 @@ final class GroupCommit: Sendable {
     /// Runs `body` in the next transaction and returns once it is committed.
     nonisolated(nonsending) func write(_ body: @escaping @Sendable (Database) throws -> Void) async throws {
         try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
-            enqueue(Operation(body: body) { error in
-                if let error { continuation.resume(throwing: error) } else { continuation.resume() }
-            })
+            enqueue(
+                Operation(body: body) { error in
+                    if let error { continuation.resume(throwing: error) } else { continuation.resume() }
+                })
         }
     }
 

@@ -118,7 +118,9 @@ struct JobPurge: AsyncParsableCommand {
 }
 
 enum JobCall {
-    static func print(_ method: HTTPMethod, _ endpoint: String, _ operation: String, _ options: ClientOptions, body: JSON? = nil) async throws {
+    static func print(_ method: HTTPMethod, _ endpoint: String, _ operation: String, _ options: ClientOptions, body: JSON? = nil)
+        async throws
+    {
         Swift.print(try await options.client.call(method, "/v2/\(ServerClient.encode(endpoint))/\(operation)", body: body).pretty)
     }
 }

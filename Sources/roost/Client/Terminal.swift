@@ -23,7 +23,9 @@ enum Terminal {
     /// Rows as a table with aligned columns.
     static func table(_ header: [String], _ rows: [[String]]) {
         var widths = header.map(\.count)
-        for row in rows { for (index, cell) in row.enumerated() where index < widths.count { widths[index] = max(widths[index], cell.count) } }
+        for row in rows {
+            for (index, cell) in row.enumerated() where index < widths.count { widths[index] = max(widths[index], cell.count) }
+        }
         for row in [header] + rows {
             let cells = zip(row, widths).map { cell, width in cell + String(repeating: " ", count: width - cell.count) }
             var line = cells.joined(separator: "  ")
