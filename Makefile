@@ -2,7 +2,6 @@
 SHELL := /bin/bash
 export ROOST_CACHE ?= $(CURDIR)/.cache
 PYTHON = $$(scripts/python.sh)
-SWIFT_FLAGS = -c release -Xswiftc -warnings-as-errors
 
 .PHONY: demo test unit acceptance check build bench setup clean
 
@@ -18,9 +17,10 @@ build: setup
 
 test: unit acceptance
 
-# Tests are built like the product, so the dependencies are compiled once.
+# Tests are built like the product, so that dependencies are compiled once.
 unit: setup
-	swift test -c release
+	swift build -c release --build-tests
+	swift test -c release --skip-build
 
 acceptance: setup build
 	$(PYTHON) -m pytest Acceptance $(PYTEST_FLAGS)

@@ -1,7 +1,7 @@
-// swift-tools-version: 6.1
+// swift-tools-version: 6.2
 import PackageDescription
 
-let strict: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny")]
+let strict: [SwiftSetting] = [.enableUpcomingFeature("ExistentialAny"), .treatAllWarnings(as: .error)]
 // An async function runs where its caller does: what an actor hands to the store keeps its order.
 let ordered = strict + [.enableUpcomingFeature("NonisolatedNonsendingByDefault")]
 

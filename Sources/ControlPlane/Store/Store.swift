@@ -76,6 +76,11 @@ package struct JobResult: Sendable, Equatable {
 package struct JobRecord: Sendable, Equatable {
     package var job: Job
     package var result: JobResult
+
+    package init(job: Job, result: JobResult) {
+        self.job = job
+        self.result = result
+    }
 }
 
 package struct StreamChunk: Sendable, Equatable {
@@ -88,6 +93,12 @@ package struct JobCounters: Sendable, Equatable {
     package var completed = 0
     package var failed = 0
     package var retried = 0
+
+    package init(completed: Int = 0, failed: Int = 0, retried: Int = 0) {
+        self.completed = completed
+        self.failed = failed
+        self.retried = retried
+    }
 }
 
 /// One webhook still to be delivered.
