@@ -29,7 +29,11 @@ import Testing
         let clock = Mutex<Milliseconds>(1_000)
         let jobs = JobService(
             store: store, settings: JobSettings(), demand: Wakeups(), webhooks: Wakeups(), signals: continuation,
-            now: { clock.withLock { $0 += 1; return $0 } }, log: Logger(label: "test"))
+            now: {
+                clock.withLock {
+                    $0 += 1; return $0
+                }
+            }, log: Logger(label: "test"))
         let values = try FieldValues(["templateId": "t"], fields: Endpoint.fields, isUpdate: false)
         let endpoint = Endpoint(id: "e", createdAt: 0, standardCompute: .cpu, values: values)
         try await body(Bench(jobs: jobs, store: store, signals: signals, endpoint: endpoint))

@@ -14,11 +14,13 @@ import Testing
         #expect(try FieldValues(["name": "x", "count": nil, "other": 1], fields: fields, isUpdate: false).int("count") == 3)
     }
 
-    @Test(arguments: [
-        ("count", 0), ("count", 10), ("count", JSON.number("1.5")), ("count", "1"), ("count", true), ("name", ""), ("name", "toolong"),
-        ("name", "a\u{0}"), ("fixed", 1), ("env", ["a": 1]), ("env", ["a=b": "c"]), ("env", ["a": "", "b": "", "c": ""]), ("tags", [""]),
-        ("tags", ["a", "b", "c"]), ("kind", "C"), ("count", JSON.number("1e400")), ("count", JSON.number("99999999999999999999")),
-    ] as [(String, JSON)])
+    @Test(
+        arguments: [
+            ("count", 0), ("count", 10), ("count", JSON.number("1.5")), ("count", "1"), ("count", true), ("name", ""), ("name", "toolong"),
+            ("name", "a\u{0}"), ("fixed", 1), ("env", ["a": 1]), ("env", ["a=b": "c"]), ("env", ["a": "", "b": "", "c": ""]),
+            ("tags", [""]),
+            ("tags", ["a", "b", "c"]), ("kind", "C"), ("count", JSON.number("1e400")), ("count", JSON.number("99999999999999999999")),
+        ] as [(String, JSON)])
     func errorsNameFieldValueAndRange(name: String, value: JSON) {
         let body = JSON.object([.init("name", "ok"), .init(name, value)])
         let error = #expect(throws: RoostError.self) { try FieldValues(body, fields: fields, isUpdate: false) }

@@ -4,7 +4,8 @@ import Testing
 @Suite struct PlacementTests {
     private func endpoint(_ extra: [(String, JSON)] = []) throws -> Endpoint {
         let body = JSON.object(([("templateId", "t"), ("vcpuCount", 2), ("memoryInGb", 2)] + extra).map { JSON.Member($0.0, $0.1) })
-        return Endpoint(id: "e", createdAt: 0, standardCompute: .cpu, values: try FieldValues(body, fields: Endpoint.fields, isUpdate: false))
+        return Endpoint(
+            id: "e", createdAt: 0, standardCompute: .cpu, values: try FieldValues(body, fields: Endpoint.fields, isUpdate: false))
     }
 
     private func site(_ id: String, vcpus: Int = 8, memoryGb: Int64 = 8, gpus: [String: Int] = [:], usedVcpus: Int = 0, usedGb: Int64 = 0)

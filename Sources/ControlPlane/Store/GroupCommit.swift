@@ -16,10 +16,14 @@ final class GroupCommit: Sendable {
     }
 
     private let pool: DatabasePool
+    private let checkpointer: Checkpointer
     private let queue = DispatchQueue(label: "roost.store.writer")
     private let state = Mutex(State())
 
-    init(_ pool: DatabasePool) { self.pool = pool }
+    init(_ pool: DatabasePool, checkpointer: Checkpointer) {
+        self.pool = pool
+        self.checkpointer = checkpointer
+    }
 
     /// Runs `body` in the next transaction and returns once it is committed.
     nonisolated(nonsending) func write(_ body: @escaping @Sendable (Database) throws -> Void) async throws {
@@ -77,5 +81,7 @@ final class GroupCommit: Sendable {
             return
         }
         for (operation, failure) in zip(batch, failures) { operation.completion(failure) }
+        // As in `Checkpointer.run`: when it fails, the next one tries again.
+        if checkpointer.committed() { _ = try? pool.writeWithoutTransaction { try $0.checkpoint(.restart) } }
     }
 }

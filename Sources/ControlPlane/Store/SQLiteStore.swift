@@ -11,16 +11,16 @@ package final class SQLiteStore: Store {
         var configuration = Configuration()
         configuration.prepareDatabase { database in
             try database.execute(sql: "PRAGMA synchronous = FULL")
-            try database.execute(sql: "PRAGMA wal_autocheckpoint = 4000")
+            try database.execute(sql: "PRAGMA wal_autocheckpoint = 0")
         }
         configuration.busyMode = .timeout(5)
         do {
             pool = try DatabasePool(path: path, configuration: configuration)
             try Schema.migrator.migrate(pool)
+            writer = GroupCommit(pool, checkpointer: try Checkpointer(path: path))
         } catch {
             throw Self.mapped(error)
         }
-        writer = GroupCommit(pool)
     }
 
     package func documents<Value: Codable & Sendable>(
