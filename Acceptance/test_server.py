@@ -4,6 +4,7 @@ import re
 import subprocess
 import time
 
+import pytest
 import requests
 
 from conftest import ROOST, Server, wait_until
@@ -193,3 +194,41 @@ def test_runc_works_too(make_server):
     assert server.do(endpoint, {"n": 1})["status"] == "COMPLETED"
     done = server.do(endpoint, {"python": "x = bytearray(3 << 30)"}, seconds=90)
     assert "ran out of memory" in done["error"]
+
+
+@pytest.fixture
+def small_disk(work_folder):
+    """A disk of 150 MB of its own."""
+    image, mount = work_folder / "small.img", work_folder / "small"
+    mount.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(150 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    yield mount
+    subprocess.run(["umount", "--lazy", mount], check=True)
+    image.unlink()
+
+
+def test_full_disk_refuses_jobs_and_loses_none(small_disk):
+    server = Server(small_disk, {"diskReserveGb": 0})
+    try:
+        server.start()
+        template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
+        parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+        accepted, refused = [], None
+        for _ in range(60):
+            answer = server.call("POST", f"/v2/{parked}/run", json={"input": {"x": "y" * (4 << 20)}}, expect=(200, 507))
+            if answer.status_code == 507:
+                refused = answer.json()["error"]
+                break
+            accepted.append(answer.json()["id"])
+        assert "full" in refused and len(accepted) > 3
+        # Nothing accepted is lost, and the server goes on, also over a kill.
+        assert server.get(f"/v2/{parked}/status/{accepted[0]}")["status"] == "IN_QUEUE"
+        server.kill()
+        server.start()
+        assert server.get(f"/v2/{parked}/health")["jobs"]["inQueue"] == len(accepted)
+        assert {server.get(f"/v2/{parked}/status/{job}")["status"] for job in accepted} == {"IN_QUEUE"}
+    finally:
+        server.close()

@@ -2,11 +2,16 @@ import Crypto
 import Disk
 import Glibc
 import Resource
+import Synchronization
 
 /// Images on the local disk: every layer once, as an EROFS file named by the digest of what is in it.
 package struct ImageStore: Sendable {
+    /// One mount at a time: workers that start at once share their layers.
+    private final class MountLock: Sendable { let mutex = Mutex(false) }
+
     private let folder: String
     private let mounts: String
+    private let mounting = MountLock()
 
     package init(folder: String, mounts: String) {
         self.folder = folder
@@ -140,22 +145,25 @@ package struct ImageStore: Sendable {
 
     /// Mounts an image's layers, shared by all its workers; returns the mount points, lowest first.
     package func mount(_ image: Image) throws -> [String] {
-        try image.layers.map { digest in
-            let target = "\(mounts)/\(digest.prefix(12))"
-            guard !Mount.isMounted(target) else { return target }
-            let file = "\(layers)/\(digest).erofs"
-            guard Files.exists(file) else { throw RoostError(.notFound, "image \(image.name) lacks its layer \(digest)") }
-            try Files.makeDirectories(target, mode: 0o755)
-            do {
-                // From Linux 6.12 on EROFS mounts a file by itself.
-                try Mount.filesystem(file, at: target, type: "erofs", readOnly: true)
-            } catch let error as DiskError where error.errno == ENOTBLK {
-                let device = try LoopDevice.attach(file, readOnly: true)
-                defer { device.release() }
-                try Mount.filesystem(device.path, at: target, type: "erofs", readOnly: true)
-            }
-            return target
+        try mounting.mutex.withLock { _ in try image.layers.map { try mount(layer: $0, of: image) } }
+    }
+
+    private func mount(layer digest: String, of image: Image) throws -> String {
+        let target = "\(mounts)/\(digest.prefix(12))"
+        if Mount.isMounted(target) { return target }
+        let file = "\(layers)/\(digest).erofs"
+        guard Files.exists(file) else { throw RoostError(.notFound, "image \(image.name) lacks its layer \(digest)") }
+        try Files.makeDirectories(target, mode: 0o755)
+        do {
+            // From Linux 6.12 on EROFS mounts a file by itself.
+            try Mount.filesystem(file, at: target, type: "erofs", readOnly: true)
+        } catch {
+            guard error.errno == ENOTBLK else { throw error }
+            let device = try LoopDevice.attach(file, readOnly: true)
+            defer { device.release() }
+            try Mount.filesystem(device.path, at: target, type: "erofs", readOnly: true)
         }
+        return target
     }
 
     /// Removes the layers that no image of `remaining` uses.

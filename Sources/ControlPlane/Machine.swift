@@ -17,6 +17,8 @@ package enum Machine {
     package struct Finding: Sendable, Equatable {
         package var subject: String
         package var isGood: Bool
+        /// Whether the server cannot do without it. A full disk only holds up new workers: what was accepted can be read.
+        package var isVital = true
         /// What was found; for a bad one, what to do.
         package var detail: String
     }
@@ -84,8 +86,10 @@ package enum Machine {
         while !Files.exists(folder), folder != "/", !folder.isEmpty { folder = Files.parent(of: folder) }
         guard let space = try? Files.space(at: folder) else { return finding("disk", false, "", else: "\(folder) cannot be read") }
         let needed = configuration.diskReserveBytes
-        return finding(
+        var disk = finding(
             "disk", space.free > needed, "\(space.free >> 30) GiB free at \(folder)",
             else: "\(space.free >> 20) MiB free at \(folder), more than \(needed >> 20) needed: free some, or set diskReserveGb")
+        disk.isVital = false
+        return disk
     }
 }

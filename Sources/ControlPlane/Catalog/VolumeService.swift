@@ -8,6 +8,8 @@ package actor VolumeService {
     private let disks: VolumeStore
     private let store: any Store
     private let log: Logger
+    /// Mounts under way: two workers that start at once must not mount a volume twice.
+    private var opening: [String: Task<VolumeStore.Opened, any Error>] = [:]
 
     package init(catalog: Catalog, disks: VolumeStore, store: any Store, log: Logger) {
         self.catalog = catalog
@@ -113,7 +115,10 @@ package actor VolumeService {
     package func open(_ id: String) async throws -> VolumeStore.Opened {
         let volume = try existing(id)
         guard volume.state == .ready else { throw RoostError(.unavailable, "network volume \(id) is \(volume.state.rawValue)") }
-        do { return try await disks.open(volume) } catch { throw Self.mapped(error, volume) }
+        let task = opening[id] ?? Task { [disks] in try await disks.open(volume) }
+        opening[id] = task
+        defer { opening[id] = nil }
+        do { return try await task.value } catch { throw Self.mapped(error, volume) }
     }
 
     @discardableResult

@@ -17,11 +17,18 @@ struct EndpointQueue {
     private(set) var lowCount = 0
     var running = 0
     /// Workers with a parked poll, longest parked first.
-    var takers = Deque<String>()
+    private(set) var takers = Deque<String>()
     /// Why its jobs wait, as the scaler last saw it.
     var waitReason: String?
 
     var count: Int { normalCount + lowCount }
+
+    /// A worker parked a poll. It may be listed from an earlier poll that was answered without a job.
+    mutating func addTaker(_ worker: String) {
+        if !takers.contains(worker) { takers.append(worker) }
+    }
+
+    mutating func popTaker() -> String? { takers.popFirst() }
 
     mutating func append(_ id: String, since: Milliseconds, isLow: Bool, atFront: Bool = false) {
         let entry = Entry(id: id, since: since)

@@ -60,7 +60,7 @@ extension JobService {
         sessions[worker]?.take = parked
         settleIdle(worker)
         guard !session.isDraining else { return }
-        queues[session.endpointID, default: EndpointQueue()].takers.append(worker)
+        queues[session.endpointID, default: EndpointQueue()].addTaker(worker)
         feed(session.endpointID)
     }
 
@@ -82,7 +82,7 @@ extension JobService {
     }
 
     private func popTaker(of endpoint: String) -> Taker? {
-        while let worker = queues[endpoint]?.takers.popFirst() {
+        while let worker = queues[endpoint]?.popTaker() {
             guard let session = sessions[worker], let parked = session.take, !session.isDraining else { continue }
             sessions[worker]?.take = nil
             sessions[worker]?.idleSince = nil

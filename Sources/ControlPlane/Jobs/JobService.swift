@@ -23,6 +23,7 @@ package actor JobService {
         var progress: [UInt8]?
         /// Kept for jobs small enough, until they are handed over.
         var payload: JobPayload?
+        /// The sequence of its last chunk.
         var chunkCount = 0
         var backlogBytes = 0
     }
@@ -79,6 +80,7 @@ package actor JobService {
                 if sessions[worker] != nil {
                     counts.running += 1
                     resume(job, on: worker, since: since)
+                    live[job.id]?.chunkCount = try await store.chunks(of: job.id).last?.sequence ?? 0
                     continue
                 }
                 _ = job.lifecycle.giveBack(worker: worker, at: now())
@@ -95,7 +97,7 @@ package actor JobService {
     }
 
     private func resume(_ job: Job, on worker: String, since: Milliseconds) {
-        live[job.id] = Live(job: job, chunkCount: 1 << 20)
+        live[job.id] = Live(job: job)
         queues[job.endpointID, default: EndpointQueue()].running += 1
         sessions[worker]?.leases.insert(job.id)
         sessions[worker]?.idleSince = nil

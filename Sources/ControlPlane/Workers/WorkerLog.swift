@@ -28,11 +28,13 @@ package struct WorkerLog: Sendable {
 
     /// What came after `end`. A file shorter than that was rotated: it is read from its start.
     package func more(after end: Int) throws -> (lines: [Line], end: Int) {
-        let bytes = try Files.read(path, limit: 2 * Limits.logFileBytes)
-        let from = bytes.count < end ? 0 : end
-        let to = Self.completeEnd(bytes)
-        guard to > from else { return ([], from) }
-        return (Self.lines(bytes[from..<to]), to)
+        try Files.withDescriptor(path, flags: O_RDONLY) { descriptor in
+            let from = lseek(descriptor, 0, SEEK_END) < end ? 0 : end
+            lseek(descriptor, from, SEEK_SET)
+            let bytes = try Files.read(descriptor, path: path, limit: 2 * Limits.logFileBytes)
+            let count = Self.completeEnd(bytes)
+            return (Self.lines(bytes[..<count]), from + count)
+        }
     }
 
     /// The last thing it said, for a reason.

@@ -22,10 +22,8 @@ struct Serve: AsyncParsableCommand {
     func run() async throws {
         let configuration = try options.configuration()
         let problems = Machine.examine(configuration).filter { !$0.isGood }
-        guard problems.isEmpty else {
-            for problem in problems { Terminal.error("\(problem.subject): \(problem.detail)") }
-            throw ExitCode(1)
-        }
+        for problem in problems { Terminal.error("\(problem.subject): \(problem.detail)") }
+        guard !problems.contains(where: \.isVital) else { throw ExitCode(1) }
         var log = Logger(label: "roost") { StreamLogHandler.standardError(label: $0) }
         log.logLevel = Logger.Level(rawValue: configuration.logLevel) ?? .info
         let plane: Plane
