@@ -138,6 +138,29 @@ def test_hostile_tar_stays_in_its_folder(server):
         assert not os.path.exists("/tmp/" + name)
 
 
+def test_image_with_paths_too_long_leaves_nothing(server):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w") as tar:
+        for depth in range(1, 40):
+            info = tarfile.TarInfo("usr/" + "/".join(["d" * 100] * depth))
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(info)
+    server.call("POST", "/v1/images/import?name=deep:1", data=raw.getvalue(), expect=(200, 400, 500))
+    assert list((server.data / "images/staging").iterdir()) == []
+
+
+def test_image_is_found_by_name_and_by_id(server):
+    image = [i for i in server.get("/v1/images") if i["name"] == IMAGE][0]
+    assert json.loads(server.cli("image", "get", IMAGE).stdout) == json.loads(server.cli("image", "get", image["id"]).stdout) == image
+
+
+def test_image_imported_anew_drops_its_old_layers(server):
+    first = server.call("POST", "/v1/images/import?name=changing:1", data=layer({"usr": None, "usr/a": "1"})).json()
+    second = server.call("POST", "/v1/images/import?name=changing:1", data=layer({"usr": None, "usr/a": "2"})).json()
+    files = {file.stem for file in (server.data / "images/layers").glob("*.erofs")}
+    assert first["layers"][0][7:] not in files and second["layers"][0][7:] in files
+
+
 def test_image_in_use_is_not_removed(server):
     template = server.post("/v1/templates", {"name": "holds", "imageName": IMAGE})["id"]
     image = [i for i in server.get("/v1/images") if i["name"] == IMAGE][0]

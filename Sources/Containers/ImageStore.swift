@@ -23,8 +23,9 @@ package struct ImageStore: Sendable {
     package var staging: String { folder + "/staging" }
 
     /// Removes what interrupted imports left.
-    package func clean() throws {
-        try Files.remove(staging)
+    package func clean() async throws {
+        // Not `Files.remove`: an image may hold paths longer than a path may be.
+        try await Command.run("rm", ["-rf", "--one-file-system", staging])
         try Files.makeDirectories(staging)
         try Files.makeDirectories(layers)
     }
@@ -35,11 +36,11 @@ package struct ImageStore: Sendable {
         try Files.makeDirectories(work)
         do {
             let image = try await importArchive(archive, work: work, name: Image.normalize(name), at: now)
-            try await Blocking.run { try Files.remove(work) }
+            try await Command.run("rm", ["-rf", work])
             return image
         } catch {
             // Start-up empties the staging folder should this fail too.
-            try? Files.remove(work)
+            _ = try? await Command.run("rm", ["-rf", work])
             throw error
         }
     }
@@ -134,11 +135,11 @@ package struct ImageStore: Sendable {
         }
         try await Blocking.run { try Whiteouts.convert(tree) }
         try await Command.run("mkfs.erofs", ["-T", "0", "--quiet", staged, tree])
+        try await Command.run("rm", ["-rf", tree])
         return try await Blocking.run {
             _ = try Files.withDescriptor(staged, flags: O_RDWR) { try check(fsync($0), "fsync", staged) }
             try check(rename(staged, file), "rename", file)
             try Files.syncDirectory(layers)
-            try Files.remove(tree)
             return try Int64(Files.status(file).st_size)
         }
     }

@@ -76,6 +76,12 @@ package struct ServerConfiguration: Sendable {
         return value
     }
 
+    /// An optional positive number: `.some(nil)` when it is absent, nil when it is wrong.
+    private static func amount(_ value: JSON?) -> Int?? {
+        guard let value else { return .some(nil) }
+        return value.int.flatMap { (1...1_000_000).contains($0) ? .some($0) : nil }
+    }
+
     private static func dataCenters(_ json: JSON) throws(RoostError) -> [DataCenter] {
         let shape = "configuration: 'dataCenters' must be an array of {\"id\", \"storage\", \"vcpus\", \"memoryGb\", \"gpus\"}"
         guard let values = json.array, !values.isEmpty else { throw RoostError(.invalid, shape) }
@@ -89,11 +95,13 @@ package struct ServerConfiguration: Sendable {
                 guard let count = member.value.int, (0...1_024).contains(count) else { throw RoostError(.invalid, shape) }
                 gpus[member.key] = count
             }
-            let memory = value["memoryGb"]?.int.map { Int64(clamping: $0) << 30 }
+            guard let vcpus = amount(value["vcpus"]), let memoryGb = amount(value["memoryGb"]) else {
+                throw RoostError(.invalid, shape + ": 'vcpus' and 'memoryGb' are integers from 1 to 1000000")
+            }
             centers.append(
                 DataCenter(
-                    id: id, storage: value["storage"]?.string, vcpus: value["vcpus"]?.int ?? Machine.defaultVcpus,
-                    memoryBytes: memory ?? Machine.memoryBytes, gpus: gpus))
+                    id: id, storage: value["storage"]?.string, vcpus: vcpus ?? Machine.defaultVcpus,
+                    memoryBytes: memoryGb.map { Int64($0) << 30 } ?? Machine.memoryBytes, gpus: gpus))
         }
         return centers
     }

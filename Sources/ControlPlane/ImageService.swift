@@ -37,6 +37,7 @@ package actor ImageService {
         do {
             let image = try await images.importArchive(path, name: name, at: catalog.now())
             try await catalog.save(image)
+            try await removeUnusedLayers()
             log.info("image imported", metadata: ["image": "\(image.name)", "layers": "\(image.layers.count)"])
             return image
         } catch let error as DiskError {
@@ -47,6 +48,10 @@ package actor ImageService {
     /// Refused while a template names it. Layers that workers still use go with the last of them.
     package func remove(_ id: String) async throws {
         try await catalog.removeImage(id)
+        try await removeUnusedLayers()
+    }
+
+    private func removeUnusedLayers() async throws {
         let remaining = Array(catalog.snapshot.images.values)
         let images = images
         try await Blocking.run { try images.removeLayers(notIn: remaining) }

@@ -49,7 +49,7 @@ package struct Plane: Sendable {
         webhooks = WebhookService(store: store, wakeups: webhookWakeups, now: now, log: log)
         (self.configuration, self.store, self.log, self.lock) = (configuration, store, log, lock)
         (self.signals, self.signalling) = (signals, signalling)
-        try imageStore.clean()
+        try await imageStore.clean()
         try Files.remove(layout.uploads)
         try Files.makeDirectories(layout.uploads)
         try await restore()

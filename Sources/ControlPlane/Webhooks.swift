@@ -36,6 +36,7 @@ package struct WebhookService: Sendable {
                     if !Task.isCancelled { wakeups.signal("due") }
                 }
             } catch {
+                if Task.isCancelled { break }
                 log.error("failed to read the webhook outbox", metadata: ["error": "\(error)"])
             }
         }

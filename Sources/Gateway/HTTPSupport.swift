@@ -79,7 +79,7 @@ extension Request {
         let announced = headers[.contentLength].flatMap(Int.init) ?? 0
         guard announced <= limit + Self.drainBytes else { throw refusal }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(min(announced, limit))
+        bytes.reserveCapacity(max(0, min(announced, limit)))
         var total = 0
         for try await buffer in body {
             total += buffer.readableBytes
@@ -125,7 +125,25 @@ extension Request {
 extension BasicRequestContext {
     func parameter(_ name: String) throws(RoostError) -> String {
         guard let value = parameters.get(name) else { throw RoostError(.notFound, "the path lacks its \(name)") }
-        return value
+        return Self.decode(value)
+    }
+
+    /// Percent-decodes once. What is no valid encoding, or no UTF-8, stays as it came and will not be found.
+    private static func decode(_ text: String) -> String {
+        guard text.utf8.contains(UInt8(ascii: "%")) else { return text }
+        var bytes: [UInt8] = []
+        var rest = Array(text.utf8)[...]
+        while let byte = rest.popFirst() {
+            guard byte == UInt8(ascii: "%") else {
+                bytes.append(byte)
+                continue
+            }
+            let digits = rest.prefix(2)
+            guard digits.count == 2, let value = UInt8(String(decoding: digits, as: UTF8.self), radix: 16) else { return text }
+            bytes.append(value)
+            rest = rest.dropFirst(2)
+        }
+        return String(validating: bytes, as: UTF8.self) ?? text
     }
 }
 

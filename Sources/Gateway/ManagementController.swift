@@ -107,12 +107,15 @@ struct ManagementController: Sendable {
 
     // MARK: - Shapes of routes
 
+    /// The id in the path; empty where the route has none.
+    private func identifier(_ context: Context) -> String { (try? context.parameter("id")) ?? "" }
+
     private func read(
         _ router: Router<Context>, _ path: RouterPath, _ body: @escaping @Sendable (Request, String) async throws -> Response
     ) {
         router.get(path) { request, context -> Response in
             try authorizer.management(request, write: false)
-            return try await body(request, context.parameters.get("id") ?? "")
+            return try await body(request, identifier(context))
         }
     }
 
@@ -122,7 +125,7 @@ struct ManagementController: Sendable {
     ) {
         router.on(path, method: method) { request, context -> Response in
             let key = try authorizer.management(request, write: true)
-            return try await body(request, context.parameters.get("id") ?? "", key)
+            return try await body(request, identifier(context), key)
         }
     }
 

@@ -100,6 +100,8 @@ package struct WorkerLifecycle: Sendable, Equatable {
     package private(set) var phase: Phase = .creating
     /// Why it stops, once it does.
     package private(set) var stopReason: String?
+    /// Whether it stops for a fault of its own making, though we stop it.
+    package private(set) var isFaulty = false
 
     package init() {}
 
@@ -169,6 +171,7 @@ package struct WorkerLifecycle: Sendable, Equatable {
 
     package mutating func initTimeout() -> Action {
         guard case .initializing = phase else { return .none }
+        isFaulty = true
         return condemn(reason: "did not poll for a job within its init timeout")
     }
 

@@ -44,6 +44,7 @@ import Testing
         var silent = WorkerLifecycle()
         _ = silent.started(at: 0, hasJobs: false)
         verify(silent.initTimeout() == .kill)
+        verify(silent.isFaulty)
         verify(silent.stopReason?.contains("init timeout") == true)
         var polled = ready()
         verify(polled.initTimeout() == .none)

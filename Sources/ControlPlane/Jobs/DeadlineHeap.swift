@@ -15,11 +15,18 @@ struct DeadlineHeap<Item: Sendable> {
     private var heap = Heap<Entry>()
     private var order = 0
 
+    var count: Int { heap.count }
+
     var next: Milliseconds? { heap.min?.time }
 
     mutating func add(_ item: Item, at time: Milliseconds) {
         order += 1
         heap.insert(Entry(time: time, order: order, item: item))
+    }
+
+    /// Drops what nobody waits for any more.
+    mutating func prune(keeping isNeeded: (Item) -> Bool) {
+        heap = Heap(heap.unordered.filter { isNeeded($0.item) })
     }
 
     mutating func popDue(at now: Milliseconds) -> Item? {

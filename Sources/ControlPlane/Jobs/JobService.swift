@@ -126,7 +126,20 @@ package actor JobService {
 
     func schedule(_ deadline: Deadline, at time: Milliseconds) {
         deadlines.add(deadline, at: time)
+        // Jobs end long before their deadlines: without this a day of jobs would stay in memory.
+        if deadlines.count > 4 * (live.count + sessions.count) + 10_000 { deadlines.prune(keeping: isNeeded) }
         if let sleeper, time < sleeper.until { sleeper.task.cancel() }
+    }
+
+    private func isNeeded(_ deadline: Deadline) -> Bool {
+        switch deadline {
+        case .expiry(let job): live[job] != nil
+        case .execution(let job, let since): live[job]?.job.lifecycle.since == since
+        case .leftover(let worker, let job), .remind(let worker, let job): sessions[worker]?.leftovers.contains(job) == true
+        case .take(let worker, let token): sessions[worker]?.take?.token == token
+        case .stop(let worker, let token): sessions[worker]?.stop?.token == token
+        case .watch(let job, let token): watchers[job]?[token] != nil
+        }
     }
 
     func token() -> Int {

@@ -220,7 +220,7 @@ package actor WorkerService {
         entries[id] = entry
         let isPlanned = entry.lifecycle.stopReason != nil
         let reason = self.reason(entry, exit: exit, failure: failure)
-        noteEnd(entry.worker, reason: reason, isPlanned: isPlanned)
+        noteEnd(entry.worker, reason: reason, isFault: !isPlanned || entry.lifecycle.isFaulty)
         do {
             try await jobs.detach(id, reason: reason, isPlanned: isPlanned)
         } catch {
@@ -251,11 +251,11 @@ package actor WorkerService {
     }
 
     /// A worker that ends soon and unasked slows down the next starts.
-    private func noteEnd(_ worker: Worker, reason: String, isPlanned: Bool) {
+    private func noteEnd(_ worker: Worker, reason: String, isFault: Bool) {
         let lived = worker.readyAt.map { now() - $0 } ?? 0
-        if isPlanned ? worker.readyAt != nil : lived > 30_000 {
+        if lived > 30_000 || (!isFault && worker.readyAt != nil) {
             backoffs[worker.endpointID] = nil
-        } else if !isPlanned || worker.readyAt == nil {
+        } else if isFault {
             backoffs[worker.endpointID, default: CrashBackoff()].failed(reason: reason, at: now())
         }
     }
