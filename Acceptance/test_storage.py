@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import json
+import shutil
 import subprocess
+import threading
 
 import pytest
 
@@ -203,6 +205,19 @@ def test_deleted_volume_is_gone(server):
 
 
 def test_volume_larger_than_the_disk_is_refused_and_leaves_nothing(server):
+    free = []
+    watching = threading.Event()
+
+    def watch():
+        while not watching.is_set():
+            free.append(shutil.disk_usage(server.data).free)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
     answer = server.call("POST", "/v1/networkvolumes", json={"name": "x", "size": 4096, "dataCenterId": "LOCAL-1"}, expect=507)
+    watching.set()
+    thread.join()
     assert "no room" in answer.json()["error"]
+    # Not even for a moment may the refusal fill the disk of everybody else.
+    assert min(free) > max(free) / 2
     assert all(volume["size"] != 4096 for volume in server.get("/v1/networkvolumes"))

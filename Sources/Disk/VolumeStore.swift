@@ -33,7 +33,7 @@ package struct VolumeStore: Sendable {
                 try Files.makeDirectories(Files.parent(of: file))
                 try Files.remove(staged)
                 try Files.withDescriptor(staged, flags: O_RDWR | O_CREAT | O_EXCL) {
-                    _ = try checkRaw(cl_allocate($0, volume.bytes), "fallocate", staged)
+                    try reserve(volume.bytes, of: $0, path: staged)
                 }
             }
             try await Command.run("mkfs.xfs", ["-q", "-K", "-f", "-m", "reflink=1", "-L", label(volume), staged])
@@ -75,7 +75,7 @@ package struct VolumeStore: Sendable {
         let opened = Opened(mountPoint: mounts + "/" + volume.id)
         try await Blocking.run {
             try Files.withDescriptor(file, flags: O_RDWR) { descriptor in
-                _ = try checkRaw(cl_allocate(descriptor, volume.bytes), "fallocate", file)
+                try reserve(volume.bytes, of: descriptor, path: file)
                 try check(fsync(descriptor), "fsync", file)
             }
             let device = try LoopDevice.attach(file)
@@ -107,6 +107,19 @@ package struct VolumeStore: Sendable {
             try Files.names(in: root).filter { $0.hasSuffix(".xfs") && !known.contains(String($0.dropLast(4))) }
                 .map { root + "/" + $0 }
         }
+    }
+
+    /// Reserves a file's blocks. Asked first whether they are there: fallocate takes what it can get before it fails,
+    /// and a disk full for a moment is a disk full for everybody else on it.
+    private func reserve(_ bytes: Int64, of descriptor: Int32, path: String) throws(DiskError) {
+        var info = stat()
+        try check(fstat(descriptor, &info), "fstat", path)
+        let missing = bytes - Int64(info.st_blocks) * 512
+        // One part in 64 covers the filesystem's own books of so large a file.
+        guard try Files.space(at: path).free > missing + missing / 64 else {
+            throw DiskError("fallocate", path: path, errno: ENOSPC)
+        }
+        try checkRaw(cl_allocate(descriptor, bytes), "fallocate", path)
     }
 
     private func file(of volume: NetworkVolume) throws(DiskError) -> String {
