@@ -107,6 +107,25 @@ def test_no_accepted_job_is_lost_by_kill(make_server):
         assert server.get(f"/v2/{parked}/status/{job}")["status"] == "IN_QUEUE"
 
 
+def test_workers_and_server_killed_under_load_lose_no_job(make_server):
+    server = make_server({"jobRetries": 5}, image=True)
+    endpoint = server.endpoint("asynchronous", template={"env": {"CONCURRENCY": "8"}}, workersMax=3,
+                               scalerType="REQUEST_COUNT", scalerValue=20)
+    jobs = [server.run(endpoint, {"sleep": number % 10 / 20}) for number in range(150)]
+    for round in range(3):
+        done = 20 * (round + 1)
+        wait_until(lambda: server.get(f"/v2/{endpoint}/health")["jobs"]["completed"] >= done, 60)
+        running = [worker["id"] for worker in server.workers(endpoint) if worker["status"] in ("IDLE", "RUNNING")]
+        if running:
+            subprocess.run(["crun", "--root", str(server.data / "runtime"), "kill", running[0], "KILL"])
+        if round == 1:
+            server.kill()
+            server.start()
+    assert {server.finish(endpoint, job)["status"] for job in jobs} == {"COMPLETED"}
+    health = server.get(f"/v2/{endpoint}/health")["jobs"]
+    assert (health["completed"], health["inQueue"], health["inProgress"]) == (150, 0, 0)
+
+
 def test_interrupted_volume_creation_is_finished(make_server):
     server = make_server()
     volume = server.post("/v1/networkvolumes", {"name": "v", "size": 1, "dataCenterId": "LOCAL-1"})["id"]

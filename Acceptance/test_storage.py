@@ -171,10 +171,11 @@ def test_rename_is_atomic_and_mmap_is_shared(server, endpoint, twin):
 
 
 def test_full_network_volume_stops_its_writers_only(server, endpoint, twin):
+    shell(server, twin, "echo b > /runpod-volume/b")
     done = server.do(endpoint, {"python": "f = open('/runpod-volume/fill', 'wb')\nwhile True: f.write(bytes(1 << 20))"})
     message = json.loads(done["error"])["error_message"]
     assert "network volume" in message and "is full" in message
-    assert shell(server, twin, "cat /runpod-volume/b; echo fine > /local")["code"] == 0
+    assert shell(server, twin, "cat /runpod-volume/b && echo fine > /local")["code"] == 0
     shell(server, endpoint, "rm /runpod-volume/fill")
 
 

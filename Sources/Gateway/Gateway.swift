@@ -21,7 +21,8 @@ package enum HTTPGateway {
         let configuration = ApplicationConfiguration(
             address: .hostname(plane.configuration.host, port: plane.configuration.port), serverName: "Roost")
         return Application(
-            router: router, configuration: configuration,
+            router: router, server: .http1(configuration: .init(additionalChannelHandlers: [ContinueHandler()])),
+            configuration: configuration,
             onServerRunning: { channel in await onListening(channel.localAddress?.port ?? plane.configuration.port) }, logger: log)
     }
 }

@@ -3,6 +3,7 @@ import HTTPTypes
 import Hummingbird
 import Logging
 import NIOCore
+import NIOHTTP1
 import Resource
 
 /// The border: the one place where our errors become HTTP.
@@ -19,6 +20,8 @@ struct ErrorMiddleware: RouterMiddleware {
             let known = error.status == .notFound
             return .failure(
                 status: error.status, known ? "there is no \(request.method) \(request.uri.path)" : "\(error.status.reasonPhrase)")
+        } catch let error as HTTPParserError {
+            return .failure(RoostError(.invalid, "malformed HTTP: \(error)"))
         } catch is CancellationError {
             return .failure(RoostError(.unavailable, "the server is stopping"))
         } catch {

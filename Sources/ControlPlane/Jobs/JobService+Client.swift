@@ -42,20 +42,25 @@ extension JobService {
         return id
     }
 
-    /// The body of `/status`.
-    package func status(_ id: String, of endpoint: String) async throws -> [UInt8] {
+    /// The body of `/status`. It is put together outside the actor: outputs are large.
+    package nonisolated func status(_ id: String, of endpoint: String) async throws -> [UInt8] {
         let record = try await find(id, of: endpoint)
-        return JobView.body(record.job, result: record.result, reason: queues[endpoint]?.waitReason ?? "waiting for a worker")
+        return JobView.body(record.job, result: record.result, reason: await waitReason(of: endpoint))
     }
 
     /// The same, once the job has ended or `wait` is over.
-    package func status(_ id: String, of endpoint: String, wait: Milliseconds) async throws -> [UInt8] {
-        let until = now() + wait
-        while let entry = live[id], entry.job.endpointID == endpoint, now() < until, !isStopping {
-            await watch(id, until: until)
-        }
+    package nonisolated func status(_ id: String, of endpoint: String, wait: Milliseconds) async throws -> [UInt8] {
+        await waitForEnd(of: id, endpoint: endpoint, until: now() + wait)
         return try await status(id, of: endpoint)
     }
+
+    private func waitForEnd(of id: String, endpoint: String, until time: Milliseconds) async {
+        while let entry = live[id], entry.job.endpointID == endpoint, now() < time, !isStopping {
+            await watch(id, until: time)
+        }
+    }
+
+    private func waitReason(of endpoint: String) -> String { queues[endpoint]?.waitReason ?? "waiting for a worker" }
 
     /// Chunks not yet delivered. Held until there is one, the job has ended, or `wait` is over.
     package func stream(_ id: String, of endpoint: String, wait: Milliseconds) async throws -> StreamReply {

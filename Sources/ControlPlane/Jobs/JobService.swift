@@ -40,7 +40,7 @@ package actor JobService {
 
     let store: any Store
     let settings: JobSettings
-    let now: @Sendable () -> Milliseconds
+    nonisolated let now: @Sendable () -> Milliseconds
     let log: Logger
     /// Endpoints whose demand changed.
     let demand: Wakeups
