@@ -35,6 +35,8 @@ let package = Package(
             dependencies: ["CLinux", "Resource", .product(name: "Subprocess", package: "swift-subprocess")],
             swiftSettings: ordered
         ),
+        // The S3 wire: signatures, chunked bodies, XML, checksums, keys. Pure; the door itself comes on top of it.
+        .target(name: "S3", dependencies: [.product(name: "Crypto", package: "swift-crypto")], swiftSettings: ordered),
         // Images, container volumes, the OCI runtime.
         .target(
             name: "Containers",
@@ -90,6 +92,7 @@ let package = Package(
         // The small process that stays with each container: drains its output, notes its end.
         .executableTarget(name: "roost-monitor", dependencies: ["CLinux"], swiftSettings: strict),
         .testTarget(name: "ResourceTests", dependencies: ["Resource"], swiftSettings: ordered),
+        .testTarget(name: "S3Tests", dependencies: ["S3"], swiftSettings: ordered),
         .testTarget(name: "DiskTests", dependencies: ["Disk", "Resource"], swiftSettings: ordered),
         .testTarget(
             name: "ControlPlaneTests",

@@ -10,6 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 ALLOWED = {
     "Resource": set(),
     "Disk": {"CLinux", "Resource"},
+    "S3": set(),
     "Containers": {"CLinux", "Disk", "Resource"},
     "ControlPlane": {"CLinux", "Containers", "Disk", "Resource"},
     "Gateway": {"ControlPlane", "Disk", "Resource"},
@@ -17,7 +18,7 @@ ALLOWED = {
     "roost-monitor": {"CLinux"},
 }
 # Heavy dependencies and the one target each belongs to (the executable wires everything).
-HOME = {"Hummingbird": {"Gateway"}, "GRDB": {"ControlPlane"}, "Subprocess": {"Disk"}, "Crypto": {"Containers"},
+HOME = {"Hummingbird": {"Gateway"}, "GRDB": {"ControlPlane"}, "Subprocess": {"Disk"}, "Crypto": {"Containers", "S3"},
         "AsyncHTTPClient": {"ControlPlane", "roost"}, "ArgumentParser": {"roost"}}
 FUNCTION_LINES = 70
 FILE_LINES = 500

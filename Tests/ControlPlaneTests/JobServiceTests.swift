@@ -7,7 +7,7 @@ import Synchronization
 import Testing
 
 @Suite struct JobServiceTests {
-    private struct Bench {
+    private struct Bench: Sendable {
         let jobs: JobService
         let store: any Store
         let signals: AsyncStream<WorkerSignal>
@@ -42,10 +42,10 @@ import Testing
     @Test func aParkedWorkerGetsAJobInItsOwnTransaction() async throws {
         try await withBench { bench in
             await bench.jobs.attach("w", endpointID: "e")
-            async let taken = bench.jobs.take(worker: "w", limit: 1, hasJobs: false)
+            let taken = Task { try await bench.jobs.take(worker: "w", limit: 1, hasJobs: false) }
             while await bench.jobs.demand(of: "e", limit: 1).idleSince["w"] == nil { await Task.yield() }
             let id = try await bench.submit(#"{"input":{"n":1},"custom":true}"#)
-            let job = try JSONReader.parse(try #require(try await taken.first))
+            let job = try JSONReader.parse(try #require(try await taken.value.first))
             #expect(job == ["id": .string(id), "input": ["n": 1], "custom": true])
             #expect(try await bench.store.record(of: id)?.job.lifecycle.worker == "w")
         }
@@ -93,12 +93,12 @@ import Testing
     @Test func aDrainingWorkerGetsNoJobAndItsPollIsAnsweredWhenReleased() async throws {
         try await withBench { bench in
             await bench.jobs.attach("w", endpointID: "e")
-            async let taken = bench.jobs.take(worker: "w", limit: 1, hasJobs: false)
+            let taken = Task { try await bench.jobs.take(worker: "w", limit: 1, hasJobs: false) }
             while await bench.jobs.demand(of: "e", limit: 1).idleSince["w"] == nil { await Task.yield() }
             await bench.jobs.drain("w")
             let id = try await bench.submit()
             await bench.jobs.release("w")
-            #expect(try await taken.isEmpty)
+            #expect(try await taken.value.isEmpty)
             #expect(try await bench.status(id)["status"] == "IN_QUEUE")
         }
     }

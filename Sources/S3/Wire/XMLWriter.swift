@@ -1,0 +1,35 @@
+/// Writes the XML that S3 answers with.
+package struct XMLWriter: Sendable {
+    package private(set) var bytes: [UInt8] = Array("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".utf8)
+
+    package init() {}
+
+    /// An element with what `body` writes inside it.
+    package mutating func element(_ name: String, attributes: String = "", _ body: (inout XMLWriter) -> Void) {
+        bytes += "<\(name)\(attributes)>".utf8
+        body(&self)
+        bytes += "</\(name)>".utf8
+    }
+
+    /// An element that holds text.
+    package mutating func text(_ name: String, _ value: String) {
+        bytes += "<\(name)>".utf8
+        escape(value)
+        bytes += "</\(name)>".utf8
+    }
+
+    /// XML 1.0 knows no control characters but three; others become U+FFFD, as a document with them is unreadable.
+    private mutating func escape(_ text: String) {
+        for byte in text.utf8 {
+            switch byte {
+            case UInt8(ascii: "&"): bytes += "&amp;".utf8
+            case UInt8(ascii: "<"): bytes += "&lt;".utf8
+            case UInt8(ascii: ">"): bytes += "&gt;".utf8
+            case UInt8(ascii: "\""): bytes += "&quot;".utf8
+            case UInt8(ascii: "\r"): bytes += "&#13;".utf8
+            case 0..<0x20 where byte != 0x09 && byte != 0x0A: bytes += "\u{FFFD}".utf8
+            default: bytes.append(byte)
+            }
+        }
+    }
+}
