@@ -103,6 +103,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 result = {}
 result['mount'] = libc.mount(b'none', b'/mnt', b'tmpfs', 0, None)
 result['unshare'] = libc.unshare(0x10000000)
+result['newuser'] = libc.syscall(56, 0x10000000 | 17, None, None, None, None)
+if result['newuser'] == 0: os._exit(0)
 result['mknod'] = -1
 try: os.mknod('/dev/evil', 0o60600, os.makedev(7, 0))
 except OSError: pass
@@ -111,7 +113,7 @@ result['uname'] = os.uname().nodename
 with open('/proc/self/status') as status:
     result['caps'] = [line for line in status if line.startswith('CapBnd')][0].split()[1]
 """)
-    assert denied["mount"] == denied["unshare"] == denied["mknod"] == -1
+    assert denied["mount"] == denied["unshare"] == denied["newuser"] == denied["mknod"] == -1
     assert int(denied["caps"], 16) & (1 << 21 | 1 << 24 | 1 << 27 | 1 << 19 | 1 << 12) == 0
     assert denied["uname"] != subprocess.run(["uname", "-n"], capture_output=True, text=True).stdout.strip()
 

@@ -139,6 +139,7 @@ def test_worker_token_is_good_for_its_own_calls_only(server, sync):
     token, worker = env["RUNPOD_AI_API_KEY"], env["RUNPOD_POD_ID"]
     headers = {"Authorization": token}
     assert requests.get(f"{server.url}/v2/{sync}/ping/{worker}", headers=headers).status_code == 200
+    assert server.get(f"/v1/endpoints/{sync}/workers/{worker}")["lastPingAt"]
     assert requests.get(f"{server.url}/v2/{other}/ping/{worker}", headers=headers).status_code == 401
     assert requests.get(f"{server.url}/v2/{sync}/job-take/otherworker?gpu=CPU", headers=headers).status_code == 401
     assert requests.get(f"{server.url}/v1/endpoints", headers=headers).status_code == 401

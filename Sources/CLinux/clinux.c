@@ -26,9 +26,6 @@
 #ifndef SYS_pidfd_open
 #define SYS_pidfd_open 434
 #endif
-#ifndef SYS_pidfd_send_signal
-#define SYS_pidfd_send_signal 424
-#endif
 
 static int result(long value) { return value < 0 ? -errno : (int)value; }
 
@@ -39,10 +36,6 @@ int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t r
         .resolve = resolve,
     };
     return result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
-}
-
-int cl_renameat2(int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags) {
-    return result(syscall(SYS_renameat2, from_dirfd, from, to_dirfd, to, flags));
 }
 
 int cl_copy_sparse(int from_fd, int to_fd) {
@@ -148,10 +141,6 @@ int cl_loop_refresh_size(int number) {
 int cl_try_lock(int fd) { return result(flock(fd, LOCK_EX | LOCK_NB)); }
 
 int cl_pidfd_open(pid_t pid) { return result(syscall(SYS_pidfd_open, pid, 0)); }
-
-int cl_pidfd_signal(int pidfd, int signal) {
-    return result(syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
-}
 
 int cl_make_whiteout(int dirfd, const char *name) {
     return result(mknodat(dirfd, name, S_IFCHR | 0000, makedev(0, 0)));

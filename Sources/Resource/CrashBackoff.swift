@@ -18,9 +18,6 @@ package struct CrashBackoff: Sendable, Equatable {
         lastReason = reason
     }
 
-    /// A worker polled.
-    package mutating func succeeded() { self = CrashBackoff() }
-
     /// The reason a waiting job shows. Nil while nothing failed.
     package func explanation(at now: Milliseconds) -> String? {
         guard failures > 0, let lastReason else { return nil }

@@ -6,8 +6,6 @@ package enum Limits {
     package static let runsyncBodyBytes = 20 << 20
     /// Management request body.
     package static let managementBodyBytes = 1 << 20
-    /// One streamed chunk. RunPod documents 1 MB.
-    package static let streamChunkBytes = 1 << 20
     /// All undelivered chunks of one job together.
     package static let streamBacklogBytes = 64 << 20
     /// Queued jobs of one endpoint.
@@ -30,7 +28,6 @@ package enum Limits {
     /// How long a finished job can be read: submitted with `/run`, and with `/runsync`.
     package static let retention: Int64 = 30 * 60_000
     package static let syncRetention: Int64 = 60_000
-    package static let retentionRange: ClosedRange<Int64> = 1_000...604_800_000
 
     /// How often a job is tried again after its worker was lost.
     package static let retries = 1
@@ -50,5 +47,4 @@ package enum Limits {
     package static let logFileBytes = 10 << 20
     package static let logTailLines = 5_000
     package static let requestList = 100
-    package static let errorTextBytes = 64 << 10
 }

@@ -10,9 +10,6 @@
 enum { CL_RESOLVE_NO_MAGICLINKS = 0x02, CL_RESOLVE_BENEATH = 0x08, CL_RESOLVE_IN_ROOT = 0x10 };
 int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t resolve);
 
-/* renameat2(2); flag 1 is RENAME_NOREPLACE. */
-int cl_renameat2(int from_dirfd, const char *from, int to_dirfd, const char *to, unsigned flags);
-
 /* copy_file_range(2) over the whole data of a sparse file: holes stay holes. Returns 0. */
 int cl_copy_sparse(int from_fd, int to_fd);
 
@@ -23,10 +20,7 @@ int cl_allocate(int fd, int64_t length);
 int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int cl_umount(const char *target, int detach);
 int cl_enter_private_mounts(void);
-enum {
-    CL_MS_RDONLY = 1, CL_MS_NOSUID = 2, CL_MS_NODEV = 4, CL_MS_NOEXEC = 8, CL_MS_NOATIME = 1024,
-    CL_MS_BIND = 4096, CL_MS_REMOUNT = 32
-};
+enum { CL_MS_RDONLY = 1, CL_MS_NOATIME = 1024 };
 /* The statfs(2) f_type of a path, or -errno. */
 int64_t cl_fs_type(const char *path);
 enum { CL_TMPFS_MAGIC = 0x01021994, CL_CGROUP2_MAGIC = 0x63677270 };
@@ -43,9 +37,8 @@ int cl_loop_open(int number);
 /* flock(2): exclusive, never waits. -EWOULDBLOCK when held elsewhere. */
 int cl_try_lock(int fd);
 
-/* pidfd_open(2) and pidfd_send_signal(2). */
+/* pidfd_open(2). */
 int cl_pidfd_open(pid_t pid);
-int cl_pidfd_signal(int pidfd, int signal);
 
 /* Overlay whiteouts: a 0/0 character device, and the opaque mark on a directory. */
 int cl_make_whiteout(int dirfd, const char *name);

@@ -311,17 +311,19 @@ extension JobService {
         /// Of each worker that has polled and is not busy, since when.
         package var idleSince: [String: Milliseconds]
         package var hasAnyQueued: Bool
+        package var lastPing: [String: Milliseconds]
     }
 
     package func demand(of endpoint: String, limit: Int) -> Demand {
         let queue = queues[endpoint]
-        var idle: [String: Milliseconds] = [:]
-        for (id, session) in sessions where session.endpointID == endpoint && session.hasPolled && !session.isBusy {
-            idle[id] = session.idleSince
+        var (idle, pings) = ([String: Milliseconds](), [String: Milliseconds]())
+        for (id, session) in sessions where session.endpointID == endpoint {
+            pings[id] = session.lastPing
+            if session.hasPolled && !session.isBusy { idle[id] = session.idleSince }
         }
         return Demand(
             queued: queue?.normalCount ?? 0, waitingSince: queue?.waitingSince(limit: limit, isQueued) ?? [],
-            running: queue?.running ?? 0, idleSince: idle, hasAnyQueued: queue?.count ?? 0 > 0)
+            running: queue?.running ?? 0, idleSince: idle, hasAnyQueued: queue?.count ?? 0 > 0, lastPing: pings)
     }
 
     package func setWaitReason(_ reason: String?, of endpoint: String) {

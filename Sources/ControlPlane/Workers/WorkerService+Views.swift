@@ -113,6 +113,7 @@ extension WorkerService {
             "createdAt": .string(Timestamp.text(worker.createdAt)),
             "startedAt": isRunning ? worker.startedAt.map { .string(Timestamp.text($0)) } : nil,
             "readyAt": worker.readyAt.map { .string(Timestamp.text($0)) },
+            "lastPingAt": demand.lastPing[worker.id].map { .string(Timestamp.text($0)) },
             "startMs": worker.startedAt.map { .int(Int($0 - worker.createdAt)) },
             "readyMs": worker.readyAt.map { .int(Int($0 - worker.createdAt)) },
             "placement": .string(worker.placement), "stopReason": entry.lifecycle.stopReason.map { .string($0) },
