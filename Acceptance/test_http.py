@@ -64,3 +64,16 @@ def test_curl_need_not_wait_to_send_a_large_body(server, parked, tmp_path):
          "-d", f"@{body}", f"{server.url}/v2/{parked}/run"], capture_output=True, text=True, timeout=60)
     assert "IN_QUEUE" in done.stdout and "100 Continue" in done.stderr
     assert time.monotonic() - begin < 10
+
+
+def test_silent_connections_are_closed_and_long_polls_are_not(make_server):
+    server = make_server({"idleConnectionSeconds": 1})
+    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
+    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    for silent in (b"", b"GET /v1/endpoints HTTP/1.1\r\nHost", head(server, parked, "Content-Length: 100") + b"{"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+            connection.sendall(silent)
+            while connection.recv(65536):
+                pass
+    answer = server.post(f"/v2/{parked}/runsync?wait=3000", {"input": {}})
+    assert answer["status"] == "IN_QUEUE"

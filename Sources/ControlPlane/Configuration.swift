@@ -18,6 +18,8 @@ package struct ServerConfiguration: Sendable {
     package var diskReserveBytes: Int64 = 2 << 30
     /// How long SIGTERM waits for running jobs.
     package var shutdownGraceSeconds = 10
+    /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
+    package var idleConnectionSeconds = 90
     package var logLevel = "info"
 
     package init(dataDirectory: String) {
@@ -45,6 +47,7 @@ package struct ServerConfiguration: Sendable {
             case "initTimeoutSeconds": initTimeoutSeconds = try number(member, 1...86_400)
             case "diskReserveGb": diskReserveBytes = try Int64(number(member, 0...100_000)) << 30
             case "shutdownGraceSeconds": shutdownGraceSeconds = try number(member, 0...3_600)
+            case "idleConnectionSeconds": idleConnectionSeconds = try number(member, 1...86_400)
             case "logLevel": logLevel = try text(member)
             default: throw RoostError(.invalid, "configuration: unknown key '\(member.key)'")
             }

@@ -20,8 +20,10 @@ package enum HTTPGateway {
         ImageController(plane: plane, authorizer: authorizer).add(to: router)
         let configuration = ApplicationConfiguration(
             address: .hostname(plane.configuration.host, port: plane.configuration.port), serverName: "Roost")
+        let silence = Int64(plane.configuration.idleConnectionSeconds)
         return Application(
-            router: router, server: .http1(configuration: .init(additionalChannelHandlers: [ContinueHandler()])),
+            router: router,
+            server: .http1(configuration: .init(additionalChannelHandlers: [ContinueHandler()], idleTimeout: .seconds(silence))),
             configuration: configuration,
             onServerRunning: { channel in await onListening(channel.localAddress?.port ?? plane.configuration.port) }, logger: log)
     }
