@@ -103,6 +103,19 @@ import Testing
         }
     }
 
+    @Test func deadlinesOfEndedJobsDoNotPileUp() async throws {
+        try await withBench { bench in
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for _ in 0..<12_000 { group.addTask { _ = try await bench.submit() } }
+                try await group.waitForAll()
+            }
+            #expect(await bench.jobs.pendingDeadlines == 12_000)
+            #expect(try await bench.jobs.purge("e") == 12_000)
+            _ = try await bench.submit()
+            #expect(await bench.jobs.pendingDeadlines == 1)
+        }
+    }
+
     @Test func jobsSurviveARestart() async throws {
         try await withBench { bench in
             let queued = try await bench.submit()

@@ -131,6 +131,9 @@ package actor JobService {
         if let sleeper, time < sleeper.until { sleeper.task.cancel() }
     }
 
+    /// Deadlines in memory, those of ended jobs included.
+    package var pendingDeadlines: Int { deadlines.count }
+
     private func isNeeded(_ deadline: Deadline) -> Bool {
         switch deadline {
         case .expiry(let job): live[job] != nil
