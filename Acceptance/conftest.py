@@ -143,6 +143,11 @@ class Server:
         settings = {"templateId": made["id"], "vcpuCount": 1, "memoryInGb": 1, "workersMax": 1, "idleTimeout": 120, **fields}
         return self.post("/v1/endpoints", settings)["id"]
 
+    def parked_endpoint(self):
+        """An endpoint that may not start workers, and needs no image: its jobs stay queued."""
+        template = self.post("/v1/templates", {"name": "parked", "imageName": "none:1"})["id"]
+        return self.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+
     def run(self, endpoint, input, **more):
         return self.post(f"/v2/{endpoint}/run", {"input": input, **more})["id"]
 

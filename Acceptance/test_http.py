@@ -68,8 +68,7 @@ def test_curl_need_not_wait_to_send_a_large_body(server, parked, tmp_path):
 
 def test_silent_connections_are_closed_and_long_polls_are_not(make_server):
     server = make_server({"idleConnectionSeconds": 1})
-    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    parked = server.parked_endpoint()
     for silent in (b"", b"GET /v1/endpoints HTTP/1.1\r\nHost", head(server, parked, "Content-Length: 100") + b"{"):
         with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
             connection.sendall(silent)

@@ -127,8 +127,7 @@ def test_requests_lists_recent_jobs(server, parked):
 
 def test_time_to_live_removes_a_job(make_server):
     server = make_server()
-    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    parked = server.parked_endpoint()
     job = server.run(parked, {}, policy={"ttl": 10_000})
     wait_until(lambda: server.call("GET", f"/v2/{parked}/status/{job}", expect=None).status_code == 404, 20)
     assert server.get(f"/v2/{parked}/health")["jobs"]["inQueue"] == 0
@@ -136,8 +135,7 @@ def test_time_to_live_removes_a_job(make_server):
 
 def test_retention_of_finished_jobs(make_server):
     server = make_server({"retentionSeconds": 1})
-    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    parked = server.parked_endpoint()
     job = server.run(parked, {})
     server.post(f"/v2/{parked}/cancel/{job}")
     wait_until(lambda: server.call("GET", f"/v2/{parked}/status/{job}", expect=None).status_code == 404, 10)
@@ -212,8 +210,7 @@ def test_webhook_carries_job_and_input(server, endpoint, receiver):
 
 def test_webhook_is_tried_again_after_a_restart(make_server, receiver):
     server = make_server()
-    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    parked = server.parked_endpoint()
     receiver.failures = 1
     job = server.run(parked, {}, webhook=f"http://127.0.0.1:{receiver.server_port}/")
     server.post(f"/v2/{parked}/cancel/{job}")

@@ -77,8 +77,7 @@ def test_worker_that_died_with_the_server_is_wiped_and_its_job_runs_again(make_s
 
 def test_no_accepted_job_is_lost_by_kill(make_server):
     server = make_server()
-    template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-    parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    parked = server.parked_endpoint()
     accepted = []
     import threading
 
@@ -233,8 +232,7 @@ def test_full_disk_refuses_jobs_and_loses_none(small_disk):
     server = Server(small_disk, {"diskReserveGb": 0})
     try:
         server.start()
-        template = server.post("/v1/templates", {"name": "t", "imageName": "none:1"})["id"]
-        parked = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+        parked = server.parked_endpoint()
         accepted, refused = [], None
         for _ in range(60):
             answer = server.call("POST", f"/v2/{parked}/run", json={"input": {"x": "y" * (4 << 20)}}, expect=(200, 507))

@@ -33,8 +33,7 @@ def need(package, *packages):
 
 
 def accepts(server):
-    template = server.post("/v1/templates", {"name": "parked", "imageName": "none:1"})["id"]
-    endpoint = server.post("/v1/endpoints", {"templateId": template, "workersMax": 0})["id"]
+    endpoint = server.parked_endpoint()
     done = subprocess.run(
         ["wrk", "-t2", "-c64", f"-d{SECONDS}s", "--latency", "-s", str(ROOT / "Benchmarks/accept.lua"), f"{server.url}/v2/{endpoint}/run"],
         capture_output=True, text=True, check=True, env={**os.environ, "ROOST_KEY": server.KEY})

@@ -53,6 +53,21 @@ import Testing
         }
     }
 
+    @Test func aJobQueuedAnewKeepsItsNewTimes() async throws {
+        try await withStore { store, _ in
+            var one = job("a")
+            try await store.insert(one, payload: payload)
+            _ = one.lifecycle.stop(.failed, at: 5)
+            try await store.finish(one, result: .failure("no"))
+            _ = one.lifecycle.restart(at: 50)
+            one.createdAt = 50
+            one.expiresAt = 5_000
+            try await store.update([one])
+            #expect(try await store.liveJobs() == [one])
+            #expect(try await store.sweep(at: 10_000) == 0)
+        }
+    }
+
     @Test func oneBadWriteDoesNotHarmItsNeighbours() async throws {
         try await withStore { store, _ in
             try await store.insert(job("a"), payload: payload)

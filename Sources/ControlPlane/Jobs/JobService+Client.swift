@@ -120,11 +120,12 @@ extension JobService {
 
     /// Cancels what is queued; running jobs go on. Returns how many.
     package func purge(_ endpoint: String) async throws -> Int {
-        let time = now()
-        try await store.cancelQueued(of: endpoint, at: time)
+        // Looked at before the store is: a job accepted meanwhile comes after its transaction, and stays.
+        let queued = live.filter { $0.value.job.endpointID == endpoint && $0.value.job.lifecycle.status == .inQueue }
+        try await store.cancelQueued(of: endpoint, at: now())
         var removed = 0
-        for (id, entry) in live where entry.job.endpointID == endpoint {
-            guard case .queued(let since) = entry.job.lifecycle.phase, since <= time else { continue }
+        for (id, before) in queued {
+            guard let entry = live[id], entry.job.lifecycle == before.job.lifecycle else { continue }
             live[id] = nil
             detach(entry.job)
             wake(id)

@@ -34,12 +34,12 @@ extension SQLiteStore {
         try database.cachedStatement(
             sql: """
                 UPDATE job SET status = ?, worker = ?, since = ?, retries = ?, delay = ?, execution = ?, remove_at = NULL,
-                    output = CASE WHEN ? THEN NULL ELSE output END, error = CASE WHEN ? THEN NULL ELSE error END
+                    created_at = ?, expires_at = ?, output = CASE WHEN ? THEN NULL ELSE output END, error = CASE WHEN ? THEN NULL ELSE error END
                 WHERE id = ?
                 """
         ).execute(arguments: [
             lifecycle.status.rawValue, lifecycle.worker, lifecycle.since, lifecycle.retries, lifecycle.delay,
-            lifecycle.execution, clears, clears, job.id,
+            lifecycle.execution, job.createdAt, job.expiresAt, clears, clears, job.id,
         ])
         if clears {
             try database.cachedStatement(sql: "DELETE FROM chunk WHERE job = ?").execute(arguments: [job.id])
@@ -175,7 +175,9 @@ extension SQLiteStore {
         guard !due.isEmpty else { return 0 }
         try await write { database in
             for id in due {
-                try database.cachedStatement(sql: "DELETE FROM job WHERE id = ?").execute(arguments: [id])
+                // It may have been queued anew since it was read.
+                try database.cachedStatement(sql: "DELETE FROM job WHERE id = ? AND remove_at <= ?").execute(arguments: [id, now])
+                if database.changesCount == 0 { continue }
                 try database.cachedStatement(sql: "DELETE FROM chunk WHERE job = ?").execute(arguments: [id])
             }
         }
