@@ -35,8 +35,18 @@ let package = Package(
             dependencies: ["CLinux", "Resource", .product(name: "Subprocess", package: "swift-subprocess")],
             swiftSettings: ordered
         ),
-        // The S3 wire: signatures, chunked bodies, XML, checksums, keys. Pure; the door itself comes on top of it.
-        .target(name: "S3", dependencies: [.product(name: "Crypto", package: "swift-crypto")], swiftSettings: ordered),
+        // TLS by the system's OpenSSL, for the S3 door's blocking sockets.
+        .target(name: "CTLS", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        // The S3 door: the wire (pure), objects over a directory tree, the listener.
+        .target(
+            name: "S3",
+            dependencies: [
+                "CLinux", "CTLS", "Disk", "Resource",
+                .product(name: "Crypto", package: "swift-crypto"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            swiftSettings: ordered
+        ),
         // Images, container volumes, the OCI runtime.
         .target(
             name: "Containers",
@@ -53,6 +63,7 @@ let package = Package(
             dependencies: [
                 "CLinux", "Containers", "Disk", "Resource",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
+                .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "GRDB", package: "GRDB.swift"),
@@ -66,12 +77,13 @@ let package = Package(
         .target(
             name: "Gateway",
             dependencies: [
-                "ControlPlane", "Disk", "Resource",
+                "ControlPlane", "Disk", "Resource", "S3",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "NIOCore", package: "swift-nio"),
                 .product(name: "NIOHTTP1", package: "swift-nio"),
                 .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: strict
         ),
@@ -79,7 +91,7 @@ let package = Package(
         .executableTarget(
             name: "roost",
             dependencies: [
-                "ControlPlane", "Containers", "Disk", "Gateway", "Resource",
+                "ControlPlane", "Containers", "Disk", "Gateway", "Resource", "S3",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Logging", package: "swift-log"),
@@ -92,7 +104,7 @@ let package = Package(
         // The small process that stays with each container: drains its output, notes its end.
         .executableTarget(name: "roost-monitor", dependencies: ["CLinux"], swiftSettings: strict),
         .testTarget(name: "ResourceTests", dependencies: ["Resource"], swiftSettings: ordered),
-        .testTarget(name: "S3Tests", dependencies: ["S3"], swiftSettings: ordered),
+        .testTarget(name: "S3Tests", dependencies: ["S3", "Disk", "Resource"], swiftSettings: ordered),
         .testTarget(name: "DiskTests", dependencies: ["Disk", "Resource"], swiftSettings: ordered),
         .testTarget(
             name: "ControlPlaneTests",

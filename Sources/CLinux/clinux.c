@@ -10,11 +10,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <dirent.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/sendfile.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -35,7 +42,12 @@ int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t r
         .mode = (flags & (O_CREAT | O_TMPFILE)) ? mode : 0,
         .resolve = resolve,
     };
-    return result(syscall(SYS_openat2, dirfd, path, &how, sizeof how));
+    /* Another process that renames meanwhile makes the kernel give up rather than risk an escape: look again. */
+    for (int attempt = 0; attempt < 100; attempt++) {
+        long fd = syscall(SYS_openat2, dirfd, path, &how, sizeof how);
+        if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) return result(fd);
+    }
+    return -EAGAIN;
 }
 
 int cl_copy_sparse(int from_fd, int to_fd) {
@@ -147,6 +159,104 @@ int cl_make_whiteout(int dirfd, const char *name) {
 }
 
 int cl_mark_opaque(const char *path) { return result(lsetxattr(path, "trusted.overlay.opaque", "y", 1, 0)); }
+
+int cl_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags) {
+    return result(renameat2(from_dir, from, to_dir, to, flags));
+}
+
+ssize_t cl_getdents(int fd, void *buffer, size_t size) { return result(syscall(SYS_getdents64, fd, buffer, size)); }
+
+int cl_set_attribute(int fd, const char *name, const void *value, size_t size) {
+    return result(fsetxattr(fd, name, value, size, 0));
+}
+
+int cl_remove_attribute(int fd, const char *name) { return result(fremovexattr(fd, name)); }
+
+ssize_t cl_get_attribute(int fd, const char *name, void *buffer, size_t size) {
+    return result(fgetxattr(fd, name, buffer, size));
+}
+
+ssize_t cl_get_attribute_at(int dirfd, const char *file, const char *name, void *buffer, size_t size) {
+    char path[320];
+    int length = snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dirfd, file);
+    if (length < 0 || (size_t)length >= sizeof path) return -ENAMETOOLONG;
+    return result(lgetxattr(path, name, buffer, size));
+}
+
+int64_t cl_copy_range(int from_fd, int64_t from, int to_fd, int64_t to, size_t length) {
+    off_t in = from, out = to;
+    ssize_t count = copy_file_range(from_fd, &in, to_fd, &out, length, 0);
+    return count < 0 ? -errno : count;
+}
+
+int64_t cl_send_file(int socket, int file, int64_t offset, size_t length) {
+    off_t at = offset;
+    ssize_t count = sendfile(socket, file, &at, length);
+    return count < 0 ? -errno : count;
+}
+
+void cl_start_writeback(int fd, int64_t offset, int64_t length) { (void)sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE); }
+
+int cl_listen(const char *host, int port, int *bound) {
+    struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *found;
+    char service[8];
+    snprintf(service, sizeof service, "%d", port);
+    if (getaddrinfo(host, service, &hints, &found) != 0) return -EADDRNOTAVAIL;
+    int saved = EADDRNOTAVAIL, fd = -1;
+    for (struct addrinfo *at = found; at && fd < 0; at = at->ai_next) {
+        int one = 1;
+        fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
+        if (fd < 0) { saved = errno; continue; }
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+        if (bind(fd, at->ai_addr, at->ai_addrlen) == 0 && listen(fd, 1024) == 0) break;
+        saved = errno;
+        close(fd);
+        fd = -1;
+    }
+    freeaddrinfo(found);
+    if (fd < 0) return -saved;
+    struct sockaddr_storage name;
+    socklen_t size = sizeof name;
+    if (getsockname(fd, (struct sockaddr *)&name, &size) == 0) {
+        *bound = ntohs(name.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&name)->sin6_port : ((struct sockaddr_in *)&name)->sin_port);
+    }
+    return fd;
+}
+
+int cl_accept(int listener, int receive_seconds, int send_seconds) {
+    int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    if (fd < 0) return -errno;
+    int one = 1;
+    struct timeval receiving = { .tv_sec = receive_seconds }, sending = { .tv_sec = send_seconds };
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &receiving, sizeof receiving);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &sending, sizeof sending);
+    return fd;
+}
+
+struct thread_start { void (*body)(void *); void *context; };
+
+static void *thread_main(void *start) {
+    struct thread_start copy = *(struct thread_start *)start;
+    free(start);
+    copy.body(copy.context);
+    return NULL;
+}
+
+int cl_start_thread(void (*body)(void *), void *context, size_t stack) {
+    struct thread_start *start = malloc(sizeof *start);
+    if (!start) return -ENOMEM;
+    *start = (struct thread_start){ body, context };
+    pthread_attr_t attributes;
+    pthread_attr_init(&attributes);
+    pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attributes, stack);
+    pthread_t thread;
+    int failed = pthread_create(&thread, &attributes, thread_main, start);
+    pthread_attr_destroy(&attributes);
+    if (failed) free(start);
+    return -failed;
+}
 
 pid_t cl_fork(void) { return result(fork()); }
 

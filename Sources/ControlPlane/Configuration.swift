@@ -20,6 +20,7 @@ package struct ServerConfiguration: Sendable {
     package var shutdownGraceSeconds = 10
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
+    package var s3 = S3Settings()
     package var logLevel = "info"
 
     package init(dataDirectory: String) {
@@ -48,6 +49,14 @@ package struct ServerConfiguration: Sendable {
             case "diskReserveGb": diskReserveBytes = try Int64(number(member, 0...100_000)) << 30
             case "shutdownGraceSeconds": shutdownGraceSeconds = try number(member, 0...3_600)
             case "idleConnectionSeconds": idleConnectionSeconds = try number(member, 1...86_400)
+            case "s3Listen": try listenS3(on: text(member))
+            case "s3TlsCert": s3.certificate = try text(member)
+            case "s3TlsKey": s3.privateKey = try text(member)
+            case "s3Domains": s3.domains = try domains(member)
+            case "s3Connections": s3.connections = try number(member, 1...65_536)
+            case "s3SilenceSeconds": s3.silenceSeconds = try number(member, 1...3_600)
+            case "bucketSizeGb": s3.bucketSizeGb = try number(member, 1...NetworkVolume.maximumSize)
+            case "abandonedUploadSeconds": s3.abandonedUploadSeconds = try number(member, 60...31_536_000)
             case "logLevel": logLevel = try text(member)
             default: throw RoostError(.invalid, "configuration: unknown key '\(member.key)'")
             }
@@ -55,14 +64,27 @@ package struct ServerConfiguration: Sendable {
     }
 
     /// `host:port`, `:port` or `[v6]:port`.
-    package mutating func listen(on text: String) throws(RoostError) {
+    package mutating func listen(on text: String) throws(RoostError) { (host, port) = try Self.address(text) }
+
+    /// The same for the S3 door; `off` leaves it out.
+    package mutating func listenS3(on text: String) throws(RoostError) {
+        s3.isOn = text != "off"
+        if s3.isOn { (s3.host, s3.port) = try Self.address(text) }
+    }
+
+    private func domains(_ member: JSON.Member) throws(RoostError) -> [String] {
+        guard let names = member.value.array?.compactMap(\.string), names.count == member.value.array?.count, names.allSatisfy({ !$0.isEmpty })
+        else { throw RoostError(.invalid, "configuration: 's3Domains' must be an array of host names") }
+        return names.map { $0.lowercased() }
+    }
+
+    private static func address(_ text: String) throws(RoostError) -> (host: String, port: Int) {
         guard let colon = text.lastIndex(of: ":"), let number = Int(text[text.index(after: colon)...]),
             (0...65_535).contains(number)
         else { throw RoostError(.invalid, "listen address '\(text)' is not HOST:PORT") }
         var name = String(text[..<colon])
         if name.hasPrefix("["), name.hasSuffix("]") { name = String(name.dropFirst().dropLast()) }
-        host = name.isEmpty ? "0.0.0.0" : name
-        port = number
+        return (name.isEmpty ? "0.0.0.0" : name, number)
     }
 
     private func text(_ member: JSON.Member) throws(RoostError) -> String {
@@ -110,6 +132,24 @@ package struct ServerConfiguration: Sendable {
     }
 }
 
+/// How the S3 door is set.
+package struct S3Settings: Sendable {
+    package var isOn = true
+    package var host = "127.0.0.1"
+    package var port = 9_000
+    /// PEM files; TLS when both are given.
+    package var certificate: String?
+    package var privateKey: String?
+    /// Names under which buckets are hosts: `BUCKET.DOMAIN`.
+    package var domains = ["localhost"]
+    package var connections = 2_048
+    package var silenceSeconds = 60
+    /// Size of a volume made as a bucket; nil is the smallest allowed.
+    package var bucketSizeGb: Int?
+    /// After so long without a new part an upload is given up.
+    package var abandonedUploadSeconds = 7 * 86_400
+}
+
 /// The paths below a data directory. One place knows them all.
 package struct DataLayout: Sendable {
     package let root: String
@@ -117,6 +157,7 @@ package struct DataLayout: Sendable {
     package init(root: String) { self.root = root }
 
     package var lock: String { root + "/lock" }
+    package var secretKeys: String { root + "/secret.keys" }
     package var database: String { root + "/roost.sqlite" }
     package var images: String { root + "/images" }
     package var uploads: String { root + "/images/uploads" }

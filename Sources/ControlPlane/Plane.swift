@@ -35,7 +35,8 @@ package struct Plane: Sendable {
         let imageStore = ImageStore(folder: layout.images, mounts: layout.layerMounts)
         let roots = configuration.dataCenters.map { ($0.id, layout.volumes(of: $0)) }
         let volumeStore = VolumeStore(mounts: layout.volumeMounts, roots: Dictionary(roots, uniquingKeysWith: { $1 }))
-        catalog = try await Catalog(store: store, configuration: configuration, demand: demand, now: now)
+        let secrets = try SecretBox(path: layout.secretKeys)
+        catalog = try await Catalog(store: store, configuration: configuration, secrets: secrets, demand: demand, now: now)
         volumes = VolumeService(catalog: catalog, disks: volumeStore, store: store, log: log)
         images = ImageService(catalog: catalog, images: imageStore, layout: layout, log: log)
         jobs = JobService(
@@ -96,6 +97,9 @@ package struct Plane: Sendable {
         while (try? await Task.sleep(for: .seconds(10))) != nil {
             do { while try await store.sweep(at: catalog.now()) == 1_000 {} } catch {
                 log.error("failed to remove old jobs", metadata: ["error": "\(error)"])
+            }
+            do { try await catalog.forgetExpiredS3Keys() } catch {
+                log.error("failed to remove expired S3 keys", metadata: ["error": "\(error)"])
             }
         }
     }

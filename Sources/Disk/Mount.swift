@@ -17,10 +17,12 @@ package enum Mount {
         }
     }
 
+    /// `isForeign` is for what others write and we read: device nodes and set-user-id bits on it mean nothing.
     package static func filesystem(
-        _ source: String, at target: String, type: String, readOnly: Bool = false, options: String = ""
+        _ source: String, at target: String, type: String, readOnly: Bool = false, isForeign: Bool = false, options: String = ""
     ) throws(DiskError) {
         var flags = UInt(CL_MS_NOATIME)
+        if isForeign { flags |= UInt(CL_MS_NODEV) | UInt(CL_MS_NOSUID) }
         if readOnly { flags |= UInt(CL_MS_RDONLY) }
         try checkRaw(cl_mount(source, target, type, flags, options), "mount \(type)", target)
     }

@@ -49,16 +49,19 @@ package struct VolumeStore: Sendable {
         _ = try await open(volume)
     }
 
+    /// Where it is mounted once it is open.
+    package func paths(of volume: NetworkVolume) -> Opened { Opened(mountPoint: mounts + "/" + volume.id) }
+
     /// Mounts it, once; finishes a growth that a crash cut short.
     package func open(_ volume: NetworkVolume) async throws -> Opened {
         let file = try file(of: volume)
-        let opened = Opened(mountPoint: mounts + "/" + volume.id)
+        let opened = paths(of: volume)
         if Mount.isMounted(opened.mountPoint) { return opened }
         try await Blocking.run {
             try Files.makeDirectories(opened.mountPoint)
             let device = try LoopDevice.attach(file)
             defer { device.release() }
-            try Mount.filesystem(device.path, at: opened.mountPoint, type: "xfs", options: "inode64,logbsize=256k")
+            try Mount.filesystem(device.path, at: opened.mountPoint, type: "xfs", isForeign: true, options: "inode64,logbsize=256k")
             try prepare(opened)
         }
         if try await Blocking.run({ try Files.status(file).st_size }) < volume.bytes {
@@ -72,7 +75,7 @@ package struct VolumeStore: Sendable {
     /// Takes over the size in `volume`, while workers use it. Blocks are reserved before anything changes.
     package func grow(_ volume: NetworkVolume) async throws {
         let file = try file(of: volume)
-        let opened = Opened(mountPoint: mounts + "/" + volume.id)
+        let opened = paths(of: volume)
         try await Blocking.run {
             try Files.withDescriptor(file, flags: O_RDWR) { descriptor in
                 try reserve(volume.bytes, of: descriptor, path: file)
@@ -90,7 +93,8 @@ package struct VolumeStore: Sendable {
         let file = try file(of: volume)
         let mountPoint = mounts + "/" + volume.id
         try await Blocking.run {
-            try Mount.remove(mountPoint)
+            // An S3 download may still read: what it reads goes with it.
+            try Mount.remove(mountPoint, lazily: true)
             try Files.remove(mountPoint)
             try Files.remove(file)
             try Files.remove(file + ".making")

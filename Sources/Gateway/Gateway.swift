@@ -8,14 +8,14 @@ import Resource
 package enum HTTPGateway {
     /// `onListening` is called with the port once connections are accepted.
     package static func application(
-        _ plane: Plane, log: Logger, onListening: @escaping @Sendable (Int) async -> Void
+        _ plane: Plane, s3: S3Gateway?, log: Logger, onListening: @escaping @Sendable (Int) async -> Void
     ) -> some ApplicationProtocol {
         let router = Router(context: BasicRequestContext.self)
         router.add(middleware: ErrorMiddleware())
         let authorizer = Authorizer(catalog: plane.catalog)
         JobController(plane: plane, authorizer: authorizer).add(to: router)
         WorkerController(plane: plane).add(to: router)
-        ManagementController(plane: plane, authorizer: authorizer).add(to: router)
+        ManagementController(plane: plane, authorizer: authorizer, s3: s3).add(to: router)
         WorkerViewController(plane: plane, authorizer: authorizer).add(to: router)
         ImageController(plane: plane, authorizer: authorizer).add(to: router)
         let configuration = ApplicationConfiguration(

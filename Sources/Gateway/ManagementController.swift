@@ -1,4 +1,5 @@
 import ControlPlane
+import Disk
 import Hummingbird
 import NIOCore
 import Resource
@@ -9,12 +10,15 @@ struct ManagementController: Sendable {
 
     let plane: Plane
     let authorizer: Authorizer
+    /// Nil when the S3 door is off.
+    let s3: S3Gateway?
 
     func add(to router: Router<Context>) {
         addTemplates(to: router)
         addEndpoints(to: router)
         addVolumes(to: router)
         addKeys(to: router)
+        addS3Keys(to: router)
         read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
         router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
     }
@@ -66,7 +70,13 @@ struct ManagementController: Sendable {
 
     private func addVolumes(to router: Router<Context>) {
         let (catalog, volumes, workers) = (plane.catalog, plane.volumes, plane.workers)
-        let describe: @Sendable (NetworkVolume) async -> JSON = { volumes.describe($0, mountedBy: await workers.mounting($0.id)) }
+        let s3 = s3
+        let describe: @Sendable (NetworkVolume) async -> JSON = { volume in
+            let json = volumes.describe(volume, mountedBy: await workers.mounting(volume.id))
+            guard let s3, case .object(let members) = json else { return json }
+            let uploads = (try? await Blocking.run { s3.uploads(of: volume) }) ?? .null
+            return .object(members + [.init("uploads", uploads)])
+        }
         read(router, "/v1/networkvolumes") { _, _ in
             var list: [JSON] = []
             for volume in catalog.snapshot.volumes.values.sorted(by: { $0.createdAt < $1.createdAt }) {
@@ -101,6 +111,27 @@ struct ManagementController: Sendable {
         }
         write(router, .delete, "/v1/apikeys/:id") { _, id, key in
             try await catalog.revokeKey(id, by: key)
+            return .noContent
+        }
+    }
+
+    private func addS3Keys(to router: Router<Context>) {
+        let (catalog, s3) = (plane.catalog, s3)
+        read(router, "/v1/s3") { _, _ in
+            guard let s3 else { throw RoostError(.notFound, "the S3 door is off: start the server with --s3-listen") }
+            return .json(["url": .string(s3.url)])
+        }
+        read(router, "/v1/s3keys") { _, _ in
+            .json(.array(catalog.snapshot.s3Keys.values.sorted { $0.createdAt < $1.createdAt }.map(\.json)))
+        }
+        read(router, "/v1/s3keys/:id") { _, id in .json(try catalog.s3Key(id).json) }
+        write(router, .post, "/v1/s3keys") { request, _, _ in
+            let (key, secret) = try await catalog.createS3Key(request.json())
+            guard case .object(let members) = key.json else { return .noContent }
+            return .json(.object(members + [.init("secretAccessKey", .string(secret))]))
+        }
+        write(router, .delete, "/v1/s3keys/:id") { _, id, _ in
+            try await catalog.revokeS3Key(id)
             return .noContent
         }
     }

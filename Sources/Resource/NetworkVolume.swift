@@ -15,6 +15,8 @@ package struct NetworkVolume: Codable, Sendable, Equatable {
     package var dataCenterId: String
     package var state: State
     package var createdAt: Milliseconds
+    /// Made as a bucket: then S3 lists it by its name.
+    package var isBucket: Bool?
 
     /// RunPod: 10 to 4096 GB. Configuration may lower the minimum.
     package static let maximumSize = 4_096

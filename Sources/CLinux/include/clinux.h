@@ -20,7 +20,7 @@ int cl_allocate(int fd, int64_t length);
 int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int cl_umount(const char *target, int detach);
 int cl_enter_private_mounts(void);
-enum { CL_MS_RDONLY = 1, CL_MS_NOATIME = 1024 };
+enum { CL_MS_RDONLY = 1, CL_MS_NOSUID = 2, CL_MS_NODEV = 4, CL_MS_NOATIME = 1024 };
 /* The statfs(2) f_type of a path, or -errno. */
 int64_t cl_fs_type(const char *path);
 enum { CL_TMPFS_MAGIC = 0x01021994, CL_CGROUP2_MAGIC = 0x63677270 };
@@ -43,6 +43,29 @@ int cl_pidfd_open(pid_t pid);
 /* Overlay whiteouts: a 0/0 character device, and the opaque mark on a directory. */
 int cl_make_whiteout(int dirfd, const char *name);
 int cl_mark_opaque(const char *path);
+
+/* For the S3 door. renameat2(2); with CL_RENAME_NOREPLACE an existing name is -EEXIST. */
+enum { CL_RENAME_NOREPLACE = 1 };
+int cl_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
+/* One getdents64(2): bytes of `struct linux_dirent64` records, 0 at the end. */
+ssize_t cl_getdents(int fd, void *buffer, size_t size);
+/* Extended attributes, by descriptor, or by name below a directory's descriptor (symlinks are not followed). */
+int cl_set_attribute(int fd, const char *name, const void *value, size_t size);
+int cl_remove_attribute(int fd, const char *name);
+ssize_t cl_get_attribute(int fd, const char *name, void *buffer, size_t size);
+ssize_t cl_get_attribute_at(int dirfd, const char *file, const char *name, void *buffer, size_t size);
+/* One copy_file_range(2): shares blocks where the filesystem can. */
+int64_t cl_copy_range(int from_fd, int64_t from, int to_fd, int64_t to, size_t length);
+/* One sendfile(2). */
+int64_t cl_send_file(int socket, int file, int64_t offset, size_t length);
+/* Begins to write dirty pages of a range to the disk without waiting for it. */
+void cl_start_writeback(int fd, int64_t offset, int64_t length);
+/* A listening TCP socket; its port in *bound. */
+int cl_listen(const char *host, int port, int *bound);
+/* accept4(2) with TCP_NODELAY and the given timeouts of receiving and sending, in seconds. */
+int cl_accept(int listener, int receive_seconds, int send_seconds);
+/* A thread that nobody joins, with `stack` bytes of stack. */
+int cl_start_thread(void (*body)(void *), void *context, size_t stack);
 
 /* For the monitor, a single-threaded process: fork(2), execv(3), subreaper, SIGCHLD as a descriptor. */
 pid_t cl_fork(void);

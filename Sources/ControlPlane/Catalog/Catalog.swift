@@ -13,6 +13,8 @@ package actor Catalog {
         package var volumes: [String: NetworkVolume] = [:]
         /// By hash.
         package var keys: [String: APIKey] = [:]
+        /// By access key id.
+        package var s3Keys: [String: S3Key] = [:]
         /// By name.
         package var images: [String: Image] = [:]
     }
@@ -21,15 +23,17 @@ package actor Catalog {
     nonisolated let minimumVolumeGb: Int
     private nonisolated let state: Mutex<Snapshot>
     let store: any Store
-    let now: @Sendable () -> Milliseconds
+    nonisolated let secrets: SecretBox
+    nonisolated let now: @Sendable () -> Milliseconds
     /// Endpoints whose settings changed.
     let demand: Wakeups
 
     package init(
-        store: any Store, configuration: ServerConfiguration, demand: Wakeups, now: @escaping @Sendable () -> Milliseconds
+        store: any Store, configuration: ServerConfiguration, secrets: SecretBox, demand: Wakeups, now: @escaping @Sendable () -> Milliseconds
     ) async throws {
         self.store = store
         self.now = now
+        self.secrets = secrets
         self.demand = demand
         dataCenters = configuration.dataCenters
         minimumVolumeGb = configuration.minimumVolumeGb
@@ -38,6 +42,7 @@ package actor Catalog {
         for value in try await store.documents(.template, as: Template.self) { snapshot.templates[value.id] = value }
         for value in try await store.documents(.volume, as: NetworkVolume.self) { snapshot.volumes[value.id] = value }
         for value in try await store.documents(.key, as: APIKey.self) { snapshot.keys[value.hash] = value }
+        for value in try await store.documents(.s3key, as: S3Key.self) { snapshot.s3Keys[value.accessKeyId] = value }
         for value in try await store.documents(.image, as: Image.self) { snapshot.images[value.name] = value }
         state = Mutex(snapshot)
     }

@@ -44,9 +44,14 @@ package actor VolumeService {
             let known = catalog.dataCenters.map(\.id).joined(separator: ", ")
             throw RoostError(.invalid, "field 'dataCenterId': there is no data center \(center.prefix(64)); allowed: \(known)")
         }
-        let volume = NetworkVolume(
-            id: Identifier.make(length: Limits.shortIDLength), name: values.string("name") ?? "", size: values.int("size") ?? 0,
-            dataCenterId: center, createdAt: catalog.now())
+        return try await create(name: values.string("name") ?? "", size: values.int("size") ?? 0, dataCenterId: center, isBucket: nil)
+    }
+
+    /// Makes a volume from checked values.
+    package func create(name: String, size: Int, dataCenterId: String, isBucket: Bool?) async throws -> NetworkVolume {
+        var volume = NetworkVolume(
+            id: Identifier.make(length: Limits.shortIDLength), name: name, size: size, dataCenterId: dataCenterId, createdAt: catalog.now())
+        volume.isBucket = isBucket
         try await save(volume)
         do { return try await make(volume) } catch {
             // Nothing of it was promised to anybody: take the record back too.
@@ -89,6 +94,9 @@ package actor VolumeService {
         try await save(volume)
         try await unmake(volume)
     }
+
+    /// Where a volume is mounted, if it is: nothing is mounted or waited for.
+    package nonisolated func paths(of volume: NetworkVolume) -> VolumeStore.Opened { disks.paths(of: volume) }
 
     package nonisolated func existing(_ id: String) throws(RoostError) -> NetworkVolume {
         guard let volume = catalog.snapshot.volumes[id], volume.state != .deleting else {

@@ -10,6 +10,20 @@ package enum ChecksumAlgorithm: String, Sendable, CaseIterable {
 
     /// `x-amz-checksum-…`
     package var header: String { "x-amz-checksum-" + rawValue.lowercased() }
+    /// `<ChecksumCRC32>` and so on.
+    package var element: String { "Checksum" + rawValue }
+
+    /// The checksum of two pieces in a row from the checksums of each. CRCs alone can do that.
+    package func combine(_ first: [UInt8], _ second: [UInt8], secondLength: Int64) -> [UInt8] {
+        switch self {
+        case .crc32: CyclicRedundancyCheck.Kind.crc32.combine(first, second, secondLength)
+        case .crc32c: CyclicRedundancyCheck.Kind.crc32c.combine(first, second, secondLength)
+        case .crc64nvme: CyclicRedundancyCheck.Kind.crc64nvme.combine(first, second, secondLength)
+        case .sha1, .sha256: second
+        }
+    }
+
+    package var isCombinable: Bool { self != .sha1 && self != .sha256 }
 }
 
 /// One running checksum.
@@ -71,7 +85,30 @@ struct CyclicRedundancyCheck: Sendable {
         static let crc32c = Kind(polynomial: 0x82F6_3B78, bytes: 4)
         static let crc64nvme = Kind(polynomial: 0x9A6C_9329_AC4B_C9B5, bytes: 8)
 
+        private let polynomial: UInt64
+
+        /// Appending a zero bit is a linear map of the CRC's bits; squaring the map doubles the zeros.
+        func combine(_ first: [UInt8], _ second: [UInt8], _ secondLength: Int64) -> [UInt8] {
+            func times(_ matrix: [UInt64], _ vector: UInt64) -> UInt64 {
+                matrix.indices.reduce(0) { vector >> UInt64($1) & 1 == 1 ? $0 ^ matrix[$1] : $0 }
+            }
+            func number(_ value: [UInt8]) -> UInt64 { value.suffix(bytes).reduce(0) { $0 << 8 | UInt64($1) } }
+            var matrix = [polynomial] + (0..<(bytes * 8 - 1)).map { UInt64(1) << UInt64($0) }
+            // From one bit to one byte.
+            for _ in 0..<3 { matrix = matrix.map { times(matrix, $0) } }
+            var crc = number(first)
+            var length = secondLength
+            while length > 0 {
+                if length & 1 == 1 { crc = times(matrix, crc) }
+                matrix = matrix.map { times(matrix, $0) }
+                length >>= 1
+            }
+            crc ^= number(second)
+            return (0..<bytes).reversed().map { UInt8(truncatingIfNeeded: crc >> UInt64($0 * 8)) }
+        }
+
         private init(polynomial: UInt64, bytes: Int) {
+            self.polynomial = polynomial
             self.bytes = bytes
             var tables = (0..<256).map { index in
                 (0..<8).reduce(UInt64(index)) { value, _ in value & 1 == 1 ? value >> 1 ^ polynomial : value >> 1 }

@@ -37,9 +37,13 @@ package struct RequestHead: Sendable {
 
     /// The value of a header; several are joined as HTTP has it.
     package func header(_ name: String) -> String? {
-        let values = headers.filter { $0.name == name }.map(\.value)
-        return values.isEmpty ? nil : values.joined(separator: ",")
+        var found: String?
+        for header in headers where header.name == name { found = found.map { $0 + "," + header.value } ?? header.value }
+        return found
     }
+
+    /// Whether the query has a parameter of this name, with or without a value.
+    package func has(_ name: String) -> Bool { parameters.contains { $0.name.elementsEqual(name.utf8) } }
 
     /// The value of a query parameter, if it is UTF-8.
     package func parameter(_ name: String) -> String? {

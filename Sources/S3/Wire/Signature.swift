@@ -33,6 +33,12 @@ package struct Signature: Sendable, Equatable {
         }
     }
 
+    /// The signature of an upload form: fields instead of headers.
+    package init(formCredential credential: String, timestamp: String, hex: String) throws(S3Error) {
+        let malformed = S3Error(.accessDenied, "the form's X-Amz-Credential, X-Amz-Date or X-Amz-Signature is malformed")
+        try self.init(credential: credential, names: "host", hex: hex, timestamp: timestamp, expires: nil, malformed: malformed)
+    }
+
     private init(header: String, head: RequestHead) throws(S3Error) {
         let malformed = S3Error(
             .authorizationHeaderMalformed, "the Authorization header is not AWS4-HMAC-SHA256 Credential=…, SignedHeaders=…, Signature=…")
@@ -84,11 +90,16 @@ package struct Signature: Sendable, Equatable {
 
     /// Throws unless the request was signed with `secret`, is of this hour, and covers what it must cover.
     package func verify(_ head: RequestHead, secret: String, payloadHash: String, nowSeconds: Int64) throws(S3Error) {
+        try verify(head, key: signingKey(secret: secret), payloadHash: payloadHash, nowSeconds: nowSeconds)
+    }
+
+    /// The same with a key that was derived before.
+    package func verify(_ head: RequestHead, key: SymmetricKey, payloadHash: String, nowSeconds: Int64) throws(S3Error) {
         try checkTime(nowSeconds)
         for (name, _) in head.headers where name.hasPrefix("x-amz-") && !signedHeaders.contains(name) {
             throw S3Error(.accessDenied, "the header \(name) was sent but not signed")
         }
-        let expected = sign(stringToSign(head, payloadHash: payloadHash), secret: secret)
+        let expected = Self.sign(stringToSign(head, payloadHash: payloadHash), key: key)
         guard Self.isEqual(expected, hex) else {
             throw S3Error(.signatureDoesNotMatch, "the signature does not match: check the secret key and how the request is signed")
         }
@@ -135,22 +146,26 @@ package struct Signature: Sendable, Equatable {
         return Array(sorted.map { $0.name + [UInt8(ascii: "=")] + $0.value }.joined(separator: [UInt8(ascii: "&")]))
     }
 
-    package func sign(_ text: String, secret: String) -> String {
+    /// The key that signs for one day, region and secret: worth keeping, as it takes four hashes to make.
+    package func signingKey(secret: String) -> SymmetricKey {
         var key = Array("AWS4\(secret)".utf8)
-        for part in [day, region, "s3", "aws4_request"] { key = Self.hmac(key, part) }
-        return Self.text(Self.hmac(key, text))
+        for part in [day, region, "s3", "aws4_request"] { key = Self.hmac(SymmetricKey(data: key), part) }
+        return SymmetricKey(data: key)
     }
 
+    package static func sign(_ text: String, key: SymmetricKey) -> String { Self.text(hmac(key, text)) }
+
+    package static let emptyHash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
     /// The signature of one chunk of a signed stream, after the one before it.
-    package func chunkSignature(previous: String, dataHash: String, secret: String) -> String {
-        let empty = Self.text(SHA256.hash(data: [UInt8]()))
-        return sign("AWS4-HMAC-SHA256-PAYLOAD\n\(timestamp)\n\(scope)\n\(previous)\n\(empty)\n\(dataHash)", secret: secret)
+    package func chunkSignature(previous: String, dataHash: String, key: SymmetricKey) -> String {
+        Self.sign("AWS4-HMAC-SHA256-PAYLOAD\n\(timestamp)\n\(scope)\n\(previous)\n\(Self.emptyHash)\n\(dataHash)", key: key)
     }
 
     /// The signature of a signed stream's trailer, whose lines are `name:value\n`.
-    package func trailerSignature(previous: String, lines: String, secret: String) -> String {
+    package func trailerSignature(previous: String, lines: String, key: SymmetricKey) -> String {
         let hash = Self.text(SHA256.hash(data: Array(lines.utf8)))
-        return sign("AWS4-HMAC-SHA256-TRAILER\n\(timestamp)\n\(scope)\n\(previous)\n\(hash)", secret: secret)
+        return Self.sign("AWS4-HMAC-SHA256-TRAILER\n\(timestamp)\n\(scope)\n\(previous)\n\(hash)", key: key)
     }
 
     /// Takes as long for a near miss as for a far one.
@@ -184,11 +199,12 @@ package struct Signature: Sendable, Equatable {
     /// Without space at the ends, and with one where there are several.
     private static func collapse(_ value: String) -> String { value.split(separator: " ").joined(separator: " ") }
 
-    private static func hmac(_ key: [UInt8], _ text: String) -> [UInt8] {
-        Array(HMAC<SHA256>.authenticationCode(for: Array(text.utf8), using: SymmetricKey(data: key)))
+    private static func hmac(_ key: SymmetricKey, _ text: String) -> [UInt8] {
+        Array(HMAC<SHA256>.authenticationCode(for: Array(text.utf8), using: key))
     }
 
-    private static func text(_ bytes: some Sequence<UInt8>) -> String {
+    /// Lower-case hexadecimal.
+    package static func text(_ bytes: some Sequence<UInt8>) -> String {
         let digits = Array("0123456789abcdef".utf8)
         return String(decoding: bytes.flatMap { [digits[Int($0 >> 4)], digits[Int($0 & 15)]] }, as: UTF8.self)
     }

@@ -2,7 +2,13 @@
 package struct XMLWriter: Sendable {
     package private(set) var bytes: [UInt8] = Array("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".utf8)
 
+    /// Where the elements of S3's documents live.
+    package static let namespace = " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\""
+
     package init() {}
+
+    /// Without the declaration, for a document whose beginning was sent before.
+    package init(continuing: Void) { bytes = [] }
 
     /// An element with what `body` writes inside it.
     package mutating func element(_ name: String, attributes: String = "", _ body: (inout XMLWriter) -> Void) {
@@ -17,6 +23,9 @@ package struct XMLWriter: Sendable {
         escape(value)
         bytes += "</\(name)>".utf8
     }
+
+    /// Text inside the element that is open.
+    package mutating func content(_ value: String) { escape(value) }
 
     /// XML 1.0 knows no control characters but three; others become U+FFFD, as a document with them is unreadable.
     private mutating func escape(_ text: String) {

@@ -82,13 +82,16 @@ struct CreateCommand<Subject: CommandResource>: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         .init(commandName: "create", abstract: "Create one.", discussion: Subject.fieldHelp)
     }
-    @Argument(help: "NAME=VALUE ...") var fields: [String]
+    @Argument(help: "NAME=VALUE ...") var fields: [String] = []
     @OptionGroup var options: ClientOptions
 
     func run() async throws {
         let value = try await options.client.call(.POST, Subject.path, body: Subject.body(fields))
         Subject.show(value, asJSON: options.json)
         if !options.json, let key = value["key"]?.string { print("key, shown once: \(key)") }
+        if !options.json, let id = value["accessKeyId"]?.string, let secret = value["secretAccessKey"]?.string {
+            print("the secret is shown once:\nexport AWS_ACCESS_KEY_ID=\(id)\nexport AWS_SECRET_ACCESS_KEY=\(secret)")
+        }
     }
 }
 
@@ -155,6 +158,16 @@ struct KeyResource: CommandResource {
     ]
 }
 
+struct S3KeyResource: CommandResource {
+    static let path = "/v1/s3keys"
+    static let fields = S3Key.fields
+    static let columns = [
+        (title: "ACCESS KEY", member: "accessKeyId"), (title: "NAME", member: "name"), (title: "VOLUMES", member: "volumeIds"),
+        (title: "PREFIXES", member: "prefixes"), (title: "READ ONLY", member: "readOnly"), (title: "BUCKETS", member: "manageBuckets"),
+        (title: "EXPIRES", member: "expiresAt"),
+    ]
+}
+
 struct ImageResource: CommandResource {
     static let path = "/v1/images"
     static let fields: [Field] = []
@@ -188,6 +201,15 @@ struct VolumeCommand: AsyncParsableCommand {
         subcommands: [
             ListCommand<VolumeResource>.self, GetCommand<VolumeResource>.self, CreateCommand<VolumeResource>.self,
             UpdateCommand<VolumeResource>.self, DeleteCommand<VolumeResource>.self,
+        ])
+}
+
+struct S3KeyCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "s3key", abstract: "Access keys of the S3 door.",
+        subcommands: [
+            ListCommand<S3KeyResource>.self, GetCommand<S3KeyResource>.self, CreateCommand<S3KeyResource>.self,
+            DeleteCommand<S3KeyResource>.self,
         ])
 }
 

@@ -12,7 +12,7 @@ struct Serve: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Run the server.",
         discussion: """
-            Flags come before environment (ROOST_DATA_DIR, ROOST_LISTEN, ROOST_CONFIG, ROOST_RUNTIME, ROOST_LOG_LEVEL), \
+            Flags come before environment (ROOST_DATA_DIR, ROOST_LISTEN, ROOST_S3_LISTEN, ROOST_CONFIG, ROOST_RUNTIME, ROOST_LOG_LEVEL), \
             environment before the configuration file. ROOST_ADMIN_KEY sets the admin API key; without it the first start \
             makes one and shows it once.
             """)
@@ -27,28 +27,34 @@ struct Serve: AsyncParsableCommand {
         var log = Logger(label: "roost") { StreamLogHandler.standardError(label: $0) }
         log.logLevel = Logger.Level(rawValue: configuration.logLevel) ?? .info
         let plane: Plane
+        let s3: S3Gateway?
         do {
             plane = try await Plane(configuration, log: log)
             try await ensureAdminKey(plane)
+            s3 = configuration.s3.isOn ? try S3Gateway(plane, log: log) : nil
         } catch {
             Terminal.error("\(error)")
             throw ExitCode(1)
         }
-        try await serve(plane, log: log)
+        if let s3 { print("S3 listens on \(s3.url)") }
+        try await serve(plane, s3, log: log)
     }
 
-    private func serve(_ plane: Plane, log: Logger) async throws {
+    private func serve(_ plane: Plane, _ s3: S3Gateway?, log: Logger) async throws {
         let host = plane.configuration.host
-        let application = HTTPGateway.application(plane, log: log) { port in
+        let application = HTTPGateway.application(plane, s3: s3, log: log) { port in
             let base = Plane.apiBase(host: host, port: port)
             print("roost listens on \(base)")
             // Whoever started it may be reading through a pipe.
             fflush(nil)
             await plane.workers.open(apiBase: base)
         }
-        // Stopped in reverse: the plane first, while workers can still post their results.
+        // Stopped in reverse: the plane first, while workers can still post their results and reach their volumes.
+        var parts: [any Service] = [application]
+        if let s3 { parts.append(s3) }
+        parts.append(PlaneService(plane: plane))
         var services = ServiceGroupConfiguration(
-            services: [application, PlaneService(plane: plane)], gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
+            services: parts, gracefulShutdownSignals: [.sigterm, .sigint], logger: log)
         services.maximumGracefulShutdownDuration = .seconds(plane.configuration.shutdownGraceSeconds + 20)
         do { try await ServiceGroup(configuration: services).run() } catch {
             Terminal.error("\(error)")
@@ -105,6 +111,9 @@ struct Doctor: AsyncParsableCommand {
 struct ServerOptions: ParsableArguments {
     @Option(help: "Where everything is kept (default /var/lib/roost).") var dataDir: String?
     @Option(help: "HOST:PORT of the HTTP API (default 127.0.0.1:8080). Port 0 takes a free one.") var listen: String?
+    @Option(help: "HOST:PORT of the S3 door (default 127.0.0.1:9000), or 'off'. Port 0 takes a free one.") var s3Listen: String?
+    @Option(help: "PEM certificate chain: the S3 door speaks TLS.") var s3TlsCert: String?
+    @Option(help: "PEM key of the certificate.") var s3TlsKey: String?
     @Option(help: "JSON configuration file; see docs/configuration.md.") var config: String?
     @Option(help: "OCI runtime: crun, runc, or a path.") var runtime: String?
     @Option(help: "trace, debug, info, notice, warning, error or critical.") var logLevel: String?
@@ -120,6 +129,9 @@ struct ServerOptions: ParsableArguments {
             }
             if let value = dataDir ?? Environment["ROOST_DATA_DIR"] { configuration.dataDirectory = value }
             if let value = listen ?? Environment["ROOST_LISTEN"] { try configuration.listen(on: value) }
+            if let value = s3Listen ?? Environment["ROOST_S3_LISTEN"] { try configuration.listenS3(on: value) }
+            if let value = s3TlsCert { configuration.s3.certificate = value }
+            if let value = s3TlsKey { configuration.s3.privateKey = value }
             if let value = runtime ?? Environment["ROOST_RUNTIME"] { configuration.runtime = value }
             if let value = logLevel ?? Environment["ROOST_LOG_LEVEL"] { configuration.logLevel = value }
             guard Logger.Level(rawValue: configuration.logLevel) != nil else {
