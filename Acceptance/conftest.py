@@ -40,6 +40,8 @@ class Server:
         self.folder = pathlib.Path(folder)
         self.data = self.folder / "data"
         self.port = port
+        self.s3_port = 0
+        self.scheme = "http"
         self.env = {"ROOST_ADMIN_KEY": self.KEY, **(env or {})}
         self.config = {"minimumVolumeGb": 1, **(config or {})}
         self.process = None
@@ -51,7 +53,7 @@ class Server:
         self.starts += 1
         self.log = self.folder / f"server-{self.starts}.log"
         command = [str(ROOST), "serve", "--data-dir", str(self.data), "--listen", f"127.0.0.1:{self.port}",
-                   "--config", str(config), *extra]
+                   "--s3-listen", f"127.0.0.1:{self.s3_port}", "--config", str(config), *extra]
         with open(self.log, "wb") as out:
             self.process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT,
                                             env={**os.environ, **self.env}, start_new_session=True)
@@ -67,6 +69,8 @@ class Server:
         # The port stays the same over restarts, so that workers find the server again.
         self.port = int(wait_until(listening, 30, "listening").group(1))
         self.url = f"http://127.0.0.1:{self.port}"
+        if door := re.search(r"S3 listens on (https?)://127.0.0.1:(\d+)", self.log.read_text()):
+            self.scheme, self.s3_port = door.group(1), int(door.group(2))
         return self
 
     def terminate(self, seconds=40):
@@ -129,6 +133,33 @@ class Server:
                     link_or_copy(layer, target / layer.name)
         self.cli("image", "import", IMAGE, str(worker_image()))
         return self
+
+    # S3
+
+    def s3_key(self, **limits):
+        """Access key and secret of a new S3 key."""
+        made = self.post("/v1/s3keys", limits)
+        return made["accessKeyId"], made["secretAccessKey"]
+
+    @property
+    def s3_url(self):
+        return f"{self.scheme}://127.0.0.1:{self.s3_port}"
+
+    def s3(self, key=None, **kwargs):
+        """A boto3 client of the door; one key that may do all serves all clients that bring none."""
+        if key is None:
+            key = self.__dict__.setdefault("all_key", None) or self.s3_key(name="all")
+            self.all_key = key
+        import boto3
+        return boto3.client("s3", endpoint_url=self.s3_url, aws_access_key_id=key[0], aws_secret_access_key=key[1],
+                            region_name=kwargs.pop("region_name", "LOCAL-1"), **kwargs)
+
+    def volume_id(self, name):
+        return next(volume["id"] for volume in self.get("/v1/networkvolumes") if volume["name"] == name)
+
+    def volume_path(self, name):
+        """Where a volume's tree lies: in the server's own mount namespace."""
+        return f"{self.data}/mnt/volumes/{self.volume_id(name)}/data"
 
     # Jobs
 

@@ -2,6 +2,7 @@
 #include "clinux.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <linux/loop.h>
 #include <linux/openat2.h>
 #include <sched.h>
@@ -196,6 +197,21 @@ int64_t cl_send_file(int socket, int file, int64_t offset, size_t length) {
 }
 
 void cl_start_writeback(int fd, int64_t offset, int64_t length) { (void)sync_file_range(fd, offset, length, SYNC_FILE_RANGE_WRITE); }
+
+int cl_write_data(int fd) {
+    return result(sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER));
+}
+
+void cl_event_set(int32_t *event, int32_t value) {
+    __atomic_store_n(event, value, __ATOMIC_RELEASE);
+    syscall(SYS_futex, event, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+int32_t cl_event_wait(int32_t *event) {
+    int32_t value;
+    while ((value = __atomic_load_n(event, __ATOMIC_ACQUIRE)) == 0) syscall(SYS_futex, event, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+    return value;
+}
 
 int cl_listen(const char *host, int port, int *bound) {
     struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV }, *found;

@@ -60,6 +60,11 @@ int64_t cl_copy_range(int from_fd, int64_t from, int to_fd, int64_t to, size_t l
 int64_t cl_send_file(int socket, int file, int64_t offset, size_t length);
 /* Begins to write dirty pages of a range to the disk without waiting for it. */
 void cl_start_writeback(int fd, int64_t offset, int64_t length);
+/* Writes a file's dirty pages and waits until the device has taken them. */
+int cl_write_data(int fd);
+/* One word that threads wait on: wait returns the first value other than 0 that set gave it. */
+void cl_event_set(int32_t *event, int32_t value);
+int32_t cl_event_wait(int32_t *event);
 /* A listening TCP socket; its port in *bound. */
 int cl_listen(const char *host, int port, int *bound);
 /* accept4(2) with TCP_NODELAY and the given timeouts of receiving and sending, in seconds. */

@@ -1,6 +1,6 @@
 import Containers
+import Disk
 import Resource
-import Synchronization
 
 /// Endpoints, templates, volumes, keys and images: rules about them, and a copy in memory for every request to read.
 ///
@@ -21,7 +21,7 @@ package actor Catalog {
 
     package nonisolated let dataCenters: [DataCenter]
     nonisolated let minimumVolumeGb: Int
-    private nonisolated let state: Mutex<Snapshot>
+    private nonisolated let state: Locked<Snapshot>
     let store: any Store
     nonisolated let secrets: SecretBox
     nonisolated let now: @Sendable () -> Milliseconds
@@ -44,10 +44,15 @@ package actor Catalog {
         for value in try await store.documents(.key, as: APIKey.self) { snapshot.keys[value.hash] = value }
         for value in try await store.documents(.s3key, as: S3Key.self) { snapshot.s3Keys[value.accessKeyId] = value }
         for value in try await store.documents(.image, as: Image.self) { snapshot.images[value.name] = value }
-        state = Mutex(snapshot)
+        state = Locked(snapshot)
     }
 
     package nonisolated var snapshot: Snapshot { state.withLock { $0 } }
+
+    /// The key of the S3 door that has this id. Asked for every request there: it copies no more than it must.
+    package nonisolated func s3KeyIfKnown(_ id: String) -> S3Key? { state.withLock { $0.s3Keys[id] } }
+
+    package nonisolated func volumeIfKnown(_ id: String) -> NetworkVolume? { state.withLock { $0.volumes[id] } }
 
     package nonisolated func endpoint(_ id: String) -> Endpoint? { state.withLock { $0.endpoints[id] } }
 

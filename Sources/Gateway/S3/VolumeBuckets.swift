@@ -1,4 +1,5 @@
 import ControlPlane
+import Disk
 import Dispatch
 import Foundation
 import Resource
@@ -13,33 +14,50 @@ private final class Box<Value>: @unchecked Sendable {
 /// Network volumes as buckets: what the S3 door asks, answered by the control plane.
 struct VolumeBuckets: BucketDirectory {
     let plane: Plane
+    /// Opened secrets by their sealed form: a request costs no decryption.
+    private let secrets = Locked<[String: String]>([:])
+
+    init(plane: Plane) { self.plane = plane }
+
+    private func secret(of key: S3Key) -> String? {
+        if let known = secrets.withLock({ $0[key.sealedSecret] }) { return known }
+        guard let secret = try? plane.catalog.secret(of: key) else { return nil }
+        secrets.withLock { secrets in
+            if secrets.count >= 1_024 { secrets.removeAll() }
+            secrets[key.sealedSecret] = secret
+        }
+        return secret
+    }
 
     private var volumes: [NetworkVolume] { plane.catalog.snapshot.volumes.values.filter { $0.state == .ready } }
 
     func credential(_ accessKey: String) -> Credential? {
-        guard let key = try? plane.catalog.s3Key(accessKey), let secret = try? plane.catalog.secret(of: key) else { return nil }
+        guard let key = plane.catalog.s3KeyIfKnown(accessKey), let secret = secret(of: key) else { return nil }
         return Credential(
             accessKey: key.accessKeyId, secret: secret, volumes: key.volumeIds.isEmpty ? nil : Set(key.volumeIds), prefixes: key.prefixes,
             isReadOnly: key.readOnly, managesBuckets: key.manageBuckets, expiresAt: key.expiresAt)
     }
 
     func bucket(_ name: String) -> Bucket? {
+        if let volume = plane.catalog.volumeIfKnown(name), volume.state == .ready { return bucket(volume, name: volume.id) }
         let volumes = volumes
-        if let volume = volumes.first(where: { $0.id == name }) { return bucket(volume, among: volumes) }
         let named = volumes.filter { $0.name == name }
-        return named.count == 1 ? bucket(named[0], among: volumes) : nil
+        return named.count == 1 ? bucket(named[0], name: named[0].id) : nil
     }
 
     func buckets() -> [Bucket] {
         let volumes = volumes
-        return volumes.map { bucket($0, among: volumes) }.sorted { $0.name < $1.name }
+        let names = Dictionary(grouping: volumes, by: \.name)
+        return volumes.map { volume in
+            let isOwn = volume.isBucket == true && names[volume.name]?.count == 1 && plane.catalog.volumeIfKnown(volume.name) == nil
+            return bucket(volume, name: isOwn ? volume.name : volume.id)
+        }.sorted { $0.name < $1.name }
     }
 
-    private func bucket(_ volume: NetworkVolume, among volumes: [NetworkVolume]) -> Bucket {
-        let isOwn = volume.isBucket == true && !volumes.contains { $0.id != volume.id && ($0.name == volume.name || $0.id == volume.name) }
+    private func bucket(_ volume: NetworkVolume, name: String) -> Bucket {
         let paths = plane.volumes.paths(of: volume)
         return Bucket(
-            id: volume.id, name: isOwn ? volume.name : volume.id, dataCenter: volume.dataCenterId, createdAt: volume.createdAt,
+            id: volume.id, name: name, dataCenter: volume.dataCenterId, createdAt: volume.createdAt,
             data: paths.dataPath, staging: paths.stagingPath)
     }
 
@@ -54,7 +72,7 @@ struct VolumeBuckets: BucketDirectory {
         guard let center = hinted ?? centers.first else { throw S3Error(.internalError, "there is no data center") }
         let plane = plane
         let volume = try Self.wait { try await plane.volumes.create(name: name, size: size, dataCenterId: center, isBucket: true) }
-        return bucket(volume, among: volumes)
+        return bucket(volume, name: name)
     }
 
     func delete(_ bucket: Bucket) throws(S3Error) {

@@ -1,6 +1,6 @@
 import Crypto
+import Disk
 import Glibc
-import Synchronization
 
 /// Who sent a request, once the signature was found right.
 struct Caller: Sendable {
@@ -13,7 +13,7 @@ struct Caller: Sendable {
 /// Checks signatures. Derived keys are kept: four hashes fewer for each request.
 final class Authenticator: Sendable {
     private let directory: any BucketDirectory
-    private let keys = Mutex<[String: SymmetricKey]>([:])
+    private let keys = Locked<[String: SymmetricKey]>([:])
 
     init(_ directory: any BucketDirectory) { self.directory = directory }
 

@@ -1,4 +1,4 @@
-import Synchronization
+import Disk
 
 /// Keeps a bucket from being deleted while requests work on it, and requests from beginning while it is deleted.
 final class BucketGate: Sendable {
@@ -7,7 +7,7 @@ final class BucketGate: Sendable {
         var closed: Set<String> = []
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
 
     func enter(_ id: String) throws(S3Error) {
         let isOpen = state.withLock { state in

@@ -1,6 +1,7 @@
 import CLinux
 import CTLS
 import Glibc
+import Synchronization
 
 /// A client's socket, plain or TLS, read and written by one thread that waits.
 final class Connection {
@@ -9,6 +10,8 @@ final class Connection {
     private var buffer = [UInt8](repeating: 0, count: 16 << 10)
     private var start = 0
     private var end = 0
+    /// Waiting for a request: then it may be ended at any time.
+    let isIdle = Atomic(false)
     /// Nothing can be sent or received any more.
     private(set) var isBroken = false
 

@@ -40,15 +40,17 @@ package struct DoorConfiguration: Sendable {
 package final class S3Door: Sendable {
     private struct State {
         var sockets: Set<Int32> = []
-        /// Those that wait for their next request.
-        var idle: Set<Int32> = []
-        var isStopping = false
+        /// Those that have said something.
+        var connections: [Int32: Connection] = [:]
     }
 
     private let configuration: DoorConfiguration
     private let service: S3Service
     private let log: Logger
-    private let state = Mutex(State())
+    private let state = Locked(State())
+    private let isStopping = Atomic(false)
+    private let requests = Atomic(UInt64(0))
+    private let seed = UInt64.random(in: 0...(1 << 60))
     private let listener: Int32
     private let context: TLSContext?
     /// The port that was bound.
@@ -95,9 +97,11 @@ package final class S3Door: Sendable {
 
     /// Ends: nothing new is taken, requests under way may finish within `grace` seconds. Blocks its thread.
     package func stop(grace: Int) {
+        isStopping.store(true, ordering: .sequentiallyConsistent)
         state.withLock { state in
-            state.isStopping = true
-            for socket in state.idle { shutdown(socket, Int32(SHUT_RDWR)) }
+            for (socket, connection) in state.connections where connection.isIdle.load(ordering: .sequentiallyConsistent) {
+                shutdown(socket, Int32(SHUT_RDWR))
+            }
         }
         shutdown(listener, Int32(SHUT_RDWR))
         let deadline = time(nil) + max(0, grace)
@@ -133,7 +137,7 @@ package final class S3Door: Sendable {
     private func accept() {
         while true {
             let socket = cl_accept(listener, Int32(configuration.silenceSeconds), Int32(configuration.silenceSeconds))
-            if state.withLock({ $0.isStopping }) {
+            if isStopping.load(ordering: .sequentiallyConsistent) {
                 if socket >= 0 { close(socket) }
                 break
             }
@@ -164,7 +168,7 @@ package final class S3Door: Sendable {
         // Closed under the lock: nobody may shut down a number that already means another socket.
         state.withLock { state in
             state.sockets.remove(socket)
-            state.idle.remove(socket)
+            state.connections[socket] = nil
             close(socket)
         }
     }
@@ -177,23 +181,18 @@ package final class S3Door: Sendable {
             tls = accepted
         }
         let connection = Connection(socket: socket, tls: tls)
-        while becomeIdle(socket), exchange(on: connection) {}
-    }
-
-    /// Marks the connection as one that may be ended at any time; false when the door is closing.
-    private func becomeIdle(_ socket: Int32) -> Bool {
-        state.withLock { state in
-            guard !state.isStopping else { return false }
-            state.idle.insert(socket)
-            return true
-        }
+        state.withLock { $0.connections[socket] = connection }
+        repeat {
+            // First the mark, then the look: whoever stops the door does it the other way round.
+            connection.isIdle.store(true, ordering: .sequentiallyConsistent)
+        } while !isStopping.load(ordering: .sequentiallyConsistent) && exchange(on: connection)
     }
 
     // MARK: - One request
 
     /// Reads a request and answers it; false when the connection is to be closed.
     private func exchange(on connection: Connection) -> Bool {
-        let requestID = Identifier.make(length: 16).uppercased()
+        let requestID = nextRequestID()
         let head: HTTPHead
         do {
             guard let bytes = try connection.readHead(within: Self.headSeconds) else { return false }
@@ -204,7 +203,7 @@ package final class S3Door: Sendable {
             connection.finishSending()
             return false
         }
-        becomeBusy(connection)
+        connection.isIdle.store(false, ordering: .sequentiallyConsistent)
         let body = BodyReader(connection, head)
         let resource = String(decoding: head.request.rawPath.prefix(1_024), as: UTF8.self)
         func failure(_ error: any Error) -> (S3Error, Answer) {
@@ -213,7 +212,7 @@ package final class S3Door: Sendable {
         }
         var answer: Answer
         do { answer = try service.answer(head.request, body: body) } catch { answer = failure(error).1 }
-        let closes = !head.keepsAlive || body.isHeldBack || state.withLock { $0.isStopping }
+        let closes = !head.keepsAlive || body.isHeldBack || isStopping.load(ordering: .relaxed)
         let writer = AnswerWriter(
             connection: connection, requestID: requestID, isHead: head.request.method == "HEAD", origin: head.request.header("origin"),
             closes: closes)
@@ -230,7 +229,12 @@ package final class S3Door: Sendable {
         return finish(connection, body, closes: closes)
     }
 
-    private func becomeBusy(_ connection: Connection) { state.withLock { _ = $0.idle.remove(connection.socket) } }
+    /// Tells requests apart in logs and bug reports; no secret.
+    private func nextRequestID() -> String {
+        let number = requests.add(1, ordering: .relaxed).newValue
+        let text = String(seed &+ number, radix: 16, uppercase: true)
+        return String(repeating: "0", count: 16 - text.utf8.count) + text
+    }
 
     private func finish(_ connection: Connection, _ body: BodyReader, closes: Bool) -> Bool {
         if connection.isBroken { return false }

@@ -1,7 +1,6 @@
 import CLinux
 import Disk
 import Glibc
-import Synchronization
 
 /// The names of one directory in S3's order, read once: bytewise, with `/` after the names of directories.
 ///
@@ -146,7 +145,7 @@ package final class SnapshotCache: Sendable {
         var clock: UInt64 = 0
     }
 
-    private let state = Mutex(State())
+    private let state = Locked(State())
     private let limit: Int
 
     init(limit: Int) { self.limit = limit }

@@ -38,8 +38,6 @@ extension VolumeTree {
         return OpenObject(descriptor: descriptor, state: ObjectState(info, record: head), isDirectory: false, record: record)
     }
 
-    package func stage() throws -> StagedFile { try StagedFile(in: staging) }
-
     /// Puts a staged file in a key's place: it, its record and every directory entry are on the disk afterwards, and
     /// whoever looks sees the old object or the new one. Conditions are judged under the key's lock.
     package func publish(
@@ -54,8 +52,10 @@ extension VolumeTree {
                 let directory = try makeDirectory(place.path)
                 if !isSealed { try staged.seal(&record, like: directory.status(), time: time) }
                 isSealed = true
-                guard try replace(staged, key, directory, place.name, conditions) else { continue }
-                try directory.sync(place.path)
+                let isDone = try durability.commit(contents: staged, in: directory) {
+                    try self.replace(staged, key, directory, place.name, conditions)
+                }
+                guard isDone else { continue }
                 return ObjectState(try staged.descriptor.status(), record: record.head)
             }
             throw S3Error(.operationAborted, "the key's folder was removed again and again")
@@ -96,15 +96,16 @@ extension VolumeTree {
 
     /// Puts the object `name/`: a directory that stays when it is empty.
     package func putDirectory(_ key: ObjectKey, if conditions: Preconditions) throws -> ObjectState {
-        try shared.keys.withLock(id, key.path) {
+        let directory = try shared.keys.withLock(id, key.path) {
             if !conditions.isEmpty { try conditions.checkWriting(over: object(key)?.state.etag) }
             let directory = try makeDirectory(key.path)
             try DirectoryMark.kept.write(to: directory.raw)
-            try directory.sync(key.path)
-            var state = ObjectState(try directory.status(), record: nil)
-            state.size = 0
-            return state
+            return directory
         }
+        _ = try durability.commit(in: directory) { true }
+        var state = ObjectState(try directory.status(), record: nil)
+        state.size = 0
+        return state
     }
 
     /// Removes an object; none there is fine.
@@ -120,8 +121,8 @@ extension VolumeTree {
             return try key.isDirectory ? removeDirectory(key, directory, place.name) : removeFile(directory, place.name)
         }
         guard isGone else { return }
-        try directory.sync(place.path)
         prune(from: place.path)
+        _ = try durability.commit(in: directory) { true }
     }
 
     private func removeFile(_ directory: Descriptor, _ name: String) throws -> Bool {

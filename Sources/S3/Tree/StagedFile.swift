@@ -61,7 +61,7 @@ package final class StagedFile {
         flushed = size
     }
 
-    /// Gives the file its owner, time and record, and makes all of it durable.
+    /// Gives the file its owner, time and record.
     func seal(_ record: inout ObjectRecord, like parent: stat, time: Int64) throws {
         try check(fchmod(descriptor.raw, 0o666), "fchmod", name)
         if parent.st_uid != 0 || parent.st_gid != 0 { try check(fchown(descriptor.raw, parent.st_uid, parent.st_gid), "fchown", name) }
@@ -71,7 +71,6 @@ package final class StagedFile {
         record.size = size
         record.modifiedNs = time * 1_000_000
         try record.write(to: descriptor.raw)
-        try descriptor.sync(name)
     }
 
     /// Moves it to its name, replacing what is there unless `isNew`.

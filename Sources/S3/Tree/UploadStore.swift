@@ -112,13 +112,15 @@ extension VolumeTree {
         var record = record
         let folder = Descriptor(try check(Glibc.open(folder(upload.id), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", upload.id))
         try staged.seal(&record, like: folder.status(), time: time)
-        try shared.uploads.withLock(id, upload.id) {
+        _ = try durability.commit(contents: staged, in: folder) {
+            // Not under the upload's lock: its completion waits for the group. A part that comes while the upload ends
+            // finds the folder gone, or goes with it.
             do { try staged.move(to: folder, String(number), isNew: false) } catch let error as DiskError {
                 guard error.errno != ENOENT else { throw S3Error(.noSuchUpload, "the upload was completed or aborted meanwhile") }
                 throw error
             }
+            return true
         }
-        try folder.sync(upload.id)
     }
 
     /// The parts of an upload, by number.
@@ -145,7 +147,14 @@ extension VolumeTree {
     /// The manifest goes first: a removal that a crash cuts short leaves no upload, only what the sweeper takes.
     private func removeUpload(_ id: String) throws {
         try Files.remove(folder(id) + "/manifest")
-        try Files.remove(folder(id))
+        for attempt in 1... {
+            do { try Files.remove(folder(id)) } catch {
+                // A part that came in just now made the folder full again.
+                guard error.errno == ENOTEMPTY, attempt < 10 else { throw error }
+                continue
+            }
+            break
+        }
         try Files.syncDirectory(uploads)
     }
 
@@ -210,10 +219,11 @@ extension VolumeTree {
     /// Removes what no request will ask for again: at the start all staged files, and uploads without activity for
     /// `age` seconds. Returns how many uploads went.
     package func sweep(olderThan age: Int64, now: Int64, isStart: Bool) throws -> Int {
-        for name in try Files.names(in: Files.parent(of: uploads) + "/put") {
-            var info = stat()
-            guard fstatat(staging.raw, name, &info, AT_SYMLINK_NOFOLLOW) == 0 else { continue }
-            if isStart || now - Int64(info.st_mtim.tv_sec) > 86_400 { unlinkat(staging.raw, name, 0) }
+        for folder in (0..<Self.stagingFolders).map(stagingFolder) {
+            for path in try Files.names(in: folder).map({ folder + "/" + $0 }) {
+                guard let info = try? Files.status(path) else { continue }
+                if isStart || now - Int64(info.st_mtim.tv_sec) > 86_400 { unlink(path) }
+            }
         }
         var removed = 0
         for name in try Files.names(in: uploads) {

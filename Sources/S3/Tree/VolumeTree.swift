@@ -2,12 +2,15 @@ import CLinux
 import Disk
 import Glibc
 import Resource
+import Synchronization
 
 /// What all requests share.
 package final class TreeShared: Sendable {
     let keys = KeyLocks()
     let uploads = KeyLocks()
     let snapshots: SnapshotCache
+    let stagings = Atomic(UInt64(0))
+    let groups = Locked<[String: PublishGroup]>([:])
 
     package init(snapshotBytes: Int = 96 << 20) { snapshots = SnapshotCache(limit: snapshotBytes) }
 }
@@ -18,7 +21,9 @@ package final class VolumeTree: Sendable {
     package let id: String
     package let shared: TreeShared
     let root: Descriptor
-    let staging: Descriptor
+    let durability: Durability
+    /// Where objects are written before they are published. Many folders, because a folder takes one new file at a time.
+    private let staging: String
     /// Where uploads in parts are kept.
     let uploads: String
 
@@ -28,19 +33,27 @@ package final class VolumeTree: Sendable {
         self.id = id
         self.shared = shared
         root = Descriptor(try check(Glibc.open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", data))
+        durability = Durability(data: data, staging: staging, groups: shared.groups, id: id)
         uploads = staging + "/upload"
-        let put = staging + "/put"
-        self.staging = Descriptor(try Self.folder(put))
+        self.staging = staging + "/put"
     }
 
-    private static func folder(_ path: String) throws -> Int32 {
-        let raw = Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+    static let stagingFolders = 64
+
+    /// A file to write an object into.
+    package func stage() throws -> StagedFile {
+        let number = shared.stagings.add(1, ordering: .relaxed).newValue % UInt64(Self.stagingFolders)
+        let path = stagingFolder(Int(number))
+        let flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC
+        var raw = Glibc.open(path, flags)
         if raw < 0, errno == ENOENT {
             try Files.makeDirectories(path)
-            return try folder(path)
+            raw = Glibc.open(path, flags)
         }
-        return try check(raw, "open", path)
+        return try StagedFile(in: Descriptor(try check(raw, "open", path)))
     }
+
+    func stagingFolder(_ number: Int) -> String { "\(staging)/\(number)" }
 
     /// Opens beneath the root; an empty path is the root itself.
     func open(beneath path: String, _ flags: Int32) throws(DiskError) -> Descriptor {
@@ -103,8 +116,7 @@ package final class VolumeTree: Sendable {
         if isOurs {
             try adopt(made, in: above, path)
             try DirectoryMark.made.write(to: made.raw)
-            try made.sync(path)
-            try above.sync(path)
+            try durability.made([made, above], path)
         }
         return made
     }
@@ -129,7 +141,6 @@ package final class VolumeTree: Sendable {
             let above = slash.map { String(path[..<$0]) } ?? ""
             let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
             guard let parent = try? openIfPresent(above, O_RDONLY | O_DIRECTORY), unlinkat(parent.raw, name, AT_REMOVEDIR) == 0 else { return }
-            try? parent.sync(above)
             path = above
         }
     }
