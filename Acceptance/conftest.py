@@ -161,6 +161,26 @@ class Server:
         """Where a volume's tree lies: in the server's own mount namespace."""
         return f"{self.data}/mnt/volumes/{self.volume_id(name)}/data"
 
+    def on_volume(self, name, code):
+        """Runs Python code in the server's mount namespace with a volume's tree as working directory, as a worker would see it."""
+        done = subprocess.run(
+            ["nsenter", "-t", str(self.process.pid), "-m", sys.executable, "-c", f"import os\nos.chdir({self.volume_path(name)!r})\n{code}"],
+            capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def aws(self, *arguments, code=0, key=None, env=None, cwd=None):
+        """The AWS CLI, as it comes."""
+        if key is None:
+            self.s3()
+            key = self.all_key
+        done = subprocess.run(
+            [str(pathlib.Path(sys.executable).parent / "aws"), *arguments], capture_output=True, text=True, timeout=300, cwd=cwd,
+            env={**os.environ, "AWS_ACCESS_KEY_ID": key[0], "AWS_SECRET_ACCESS_KEY": key[1], "AWS_ENDPOINT_URL": self.s3_url,
+                 "AWS_DEFAULT_REGION": "us-east-1", "AWS_CONFIG_FILE": "/dev/null", "AWS_SHARED_CREDENTIALS_FILE": "/dev/null", **(env or {})})
+        assert done.returncode == code, f"{arguments}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
     # Jobs
 
     def endpoint(self, handler, template=None, **fields):
@@ -267,3 +287,20 @@ def make_server(work_folder, request):
     yield make
     for server in made:
         server.close()
+
+
+@pytest.fixture
+def bucket(server):
+    """A bucket of the test's own on the shared server, gone afterwards with all that is in it."""
+    server.__dict__.setdefault("bucket_count", 0)
+    server.bucket_count += 1
+    name = f"bucket-{os.getpid()}-{server.bucket_count}"
+    client = server.s3()
+    client.create_bucket(Bucket=name)
+    yield name
+    server.call("DELETE", f"/v1/networkvolumes/{server.volume_id(name)}", expect=None)
+
+
+@pytest.fixture
+def s3(server):
+    return server.s3()

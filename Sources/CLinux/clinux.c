@@ -178,6 +178,14 @@ ssize_t cl_get_attribute(int fd, const char *name, void *buffer, size_t size) {
 }
 
 ssize_t cl_get_attribute_at(int dirfd, const char *file, const char *name, void *buffer, size_t size) {
+    /* getxattrat(2) came with Linux 6.13; before it, the way through /proc is the only one that follows no link. */
+    static int is_missing;
+    struct { uint64_t value; uint32_t size, flags; } arguments = { (uint64_t)(uintptr_t)buffer, (uint32_t)size, 0 };
+    if (!__atomic_load_n(&is_missing, __ATOMIC_RELAXED)) {
+        long count = syscall(464, dirfd, file, AT_SYMLINK_NOFOLLOW, name, &arguments, sizeof arguments);
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM)) return result(count);
+        __atomic_store_n(&is_missing, 1, __ATOMIC_RELAXED);
+    }
     char path[320];
     int length = snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dirfd, file);
     if (length < 0 || (size_t)length >= sizeof path) return -ENAMETOOLONG;

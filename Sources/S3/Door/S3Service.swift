@@ -75,8 +75,8 @@ final class S3Service: Sendable {
         }
         switch error.errno {
         case ENOSPC, EDQUOT: return S3Error(.insufficientStorage, "the volume is full: delete something, or grow the volume")
-        case EXDEV: return S3Error(.accessDenied, "the key's path leaves the volume through a symbolic link")
-        case ELOOP: return S3Error(.accessDenied, "the key's path goes through too many symbolic links")
+        case EXDEV where error.operation == "open": return S3Error(.accessDenied, "the key's path leaves the volume through a symbolic link")
+        case ELOOP where error.operation == "open": return S3Error(.accessDenied, "the key's path goes through too many symbolic links")
         case ENAMETOOLONG: return S3Error(.keyTooLong, "a part of the key is too long for the filesystem")
         case ENOTDIR, EISDIR: return S3Error(.keyConflict, "a file stands where the key needs a folder, or the reverse")
         case EROFS: return S3Error(.accessDenied, "the volume is read-only")

@@ -39,18 +39,37 @@ package final class StagedFile {
     }
 
     /// Appends a range of another file, sharing blocks where the filesystem can. `pause` is called between steps.
+    ///
+    /// Another volume is another filesystem, which shares nothing: then the bytes are copied.
     package func append(from source: Int32, _ range: ByteRange, pause: () -> Void = {}) throws(DiskError) {
         var done: Int64 = 0
         while done < range.length {
             let step = Int(min(range.length - done, 256 << 20))
             let count = cl_copy_range(source, range.offset + done, descriptor.raw, size, step)
             if count == Int64(-EINTR) { continue }
+            if [EXDEV, EOPNOTSUPP, ENOSYS, EINVAL].contains(Int32(clamping: -count)) {
+                let rest = ByteRange(offset: range.offset + done, length: range.length - done)
+                return try copy(from: source, rest, pause)
+            }
             guard count > 0 else {
                 throw DiskError("copy_file_range", path: name, errno: count == 0 ? EIO : Int32(clamping: -count))
             }
             done += count
             size += count
             startWriteback()
+            pause()
+        }
+    }
+
+    private func copy(from source: Int32, _ range: ByteRange, _ pause: () -> Void) throws(DiskError) {
+        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: 1 << 20, alignment: 64)
+        defer { buffer.deallocate() }
+        var done: Int64 = 0
+        while done < range.length {
+            let count = pread(source, buffer.baseAddress, Int(min(range.length - done, Int64(buffer.count))), off_t(range.offset + done))
+            guard count > 0 else { throw DiskError("read", path: name, errno: count == 0 ? EIO : errno) }
+            try append(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
+            done += Int64(count)
             pause()
         }
     }
