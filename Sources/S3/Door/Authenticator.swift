@@ -4,10 +4,16 @@ import Glibc
 
 /// Who sent a request, once the signature was found right.
 struct Caller: Sendable {
+    /// What the signatures of a body's chunks begin with.
+    struct Seed: Sendable {
+        var signature: Signature
+        var key: SymmetricKey
+    }
+
     var credential: Credential
-    var signature: Signature
-    var signingKey: SymmetricKey
     var payload: PayloadMode
+    /// Nil where the signature is none of version 4.
+    var seed: Seed?
 }
 
 /// Checks signatures. Derived keys are kept: four hashes fewer for each request.
@@ -17,19 +23,21 @@ final class Authenticator: Sendable {
 
     init(_ directory: any BucketDirectory) { self.directory = directory }
 
-    func caller(_ head: RequestHead) throws(S3Error) -> Caller {
+    func caller(_ head: RequestHead, bucketInHost: String?) throws(S3Error) -> Caller {
         guard let signature = try Signature(head) else {
-            let isOld = head.parameter("AWSAccessKeyId") != nil
-            throw S3Error(
-                .accessDenied,
-                isOld ? "signature version 2 is not served: configure signature_version='s3v4'" : "the request is not signed: no anonymous access")
+            guard let old = try SignatureV2(head) else {
+                throw S3Error(.accessDenied, "the request is not signed: there is no anonymous access")
+            }
+            let credential = try credential(old.accessKey)
+            try old.verify(head, secret: credential.secret, bucketInHost: bucketInHost, nowSeconds: Int64(time(nil)))
+            return Caller(credential: credential, payload: .unsigned)
         }
         let text = try Self.payloadText(head, signature)
         let payload = try PayloadMode(text)
         let credential = try credential(signature.accessKey)
         let key = signingKey(signature, credential.secret)
         try signature.verify(head, key: key, payloadHash: text, nowSeconds: Int64(time(nil)))
-        return Caller(credential: credential, signature: signature, signingKey: key, payload: payload)
+        return Caller(credential: credential, payload: payload, seed: .init(signature: signature, key: key))
     }
 
     /// A form's policy, which is what its signature signs.
@@ -39,7 +47,7 @@ final class Authenticator: Sendable {
         guard Signature.isEqual(Signature.sign(policy, key: key), signature.hex) else {
             throw S3Error(.signatureDoesNotMatch, "the signature of the form's policy does not match")
         }
-        return Caller(credential: credential, signature: signature, signingKey: key, payload: .unsigned)
+        return Caller(credential: credential, payload: .unsigned)
     }
 
     private func credential(_ accessKey: String) throws(S3Error) -> Credential {

@@ -37,7 +37,7 @@ extension S3Service {
             var payload = try Payload(request.head, request.caller, request.body)
             _ = try payload.collect(limit: 0)
         }
-        hints.append(request.caller.signature.region)
+        if let region = request.caller.seed?.signature.region { hints.append(region) }
         var size: Int?
         if let text = request.header("x-roost-size-gb") {
             guard let number = HTTPHead.number(text), number > 0 else {

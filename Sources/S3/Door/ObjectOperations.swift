@@ -104,7 +104,7 @@ extension S3Service {
                 }
             }
             if wanted.contains("ObjectParts"), object.record.parts != nil {
-                xml.element("ObjectParts") { xml in xml.text("TotalPartsCount", String(Self.partCount(object.record))) }
+                xml.element("ObjectParts") { xml in xml.text("PartsCount", String(Self.partCount(object.record))) }
             }
             if wanted.contains("StorageClass") { xml.text("StorageClass", "STANDARD") }
             if wanted.contains("ObjectSize") { xml.text("ObjectSize", String(object.state.size)) }

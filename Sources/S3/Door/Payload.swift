@@ -46,8 +46,11 @@ struct Payload {
 
     private static let bufferBytes = 256 << 10
 
-    /// `algorithm` is computed also where the client promised none.
-    init(_ request: RequestHead, _ caller: Caller, _ body: BodyReader, algorithm: ChecksumAlgorithm? = nil) throws(S3Error) {
+    /// `algorithm` is computed also where the client promised none. Where an upload is completed, the checksum in the head is
+    /// the object's and not that of this body.
+    init(
+        _ request: RequestHead, _ caller: Caller, _ body: BodyReader, algorithm: ChecksumAlgorithm? = nil, checksumIsOfObject: Bool = false
+    ) throws(S3Error) {
         (self.request, self.caller, self.body) = (request, caller, body)
         if case .streaming = caller.payload {
             guard let decoded = request.header("x-amz-decoded-content-length").flatMap(HTTPHead.number) else {
@@ -59,7 +62,7 @@ struct Payload {
         }
         if case .signed = caller.payload { sha256 = SHA256() }
         expectedMD5 = try Self.contentMD5(request)
-        let given = ChecksumAlgorithm.allCases.filter { request.header($0.header) != nil }
+        let given = ChecksumAlgorithm.allCases.filter { !checksumIsOfObject && request.header($0.header) != nil }
         let trailer = request.header("x-amz-trailer").map { $0.lowercased() }
         let trailed = ChecksumAlgorithm.allCases.first { $0.header == trailer }
         guard given.count + (trailed == nil ? 0 : 1) <= 1 else {
@@ -136,9 +139,9 @@ struct Payload {
     ) throws -> [(name: String, value: String)] {
         var decoder = ChunkDecoder(isSigned: isSigned, decodedLength: length ?? 0)
         var chunkHash = SHA256()
-        var previous = caller.signature.hex
+        guard let seed = caller.seed else { throw S3Error(.accessDenied, "a signed stream needs a signature of version 4") }
+        var previous = seed.signature.hex
         var trailers: [(name: String, value: String)] = []
-        let (signature, key) = (caller.signature, caller.signingKey)
         try eachBuffer { bytes, payload in
             for event in try decoder.feed(bytes) {
                 switch event {
@@ -148,7 +151,7 @@ struct Payload {
                 case .chunkEnd(let given):
                     guard isSigned else { continue }
                     let hash = Signature.text(chunkHash.finalize())
-                    let wanted = signature.chunkSignature(previous: previous, dataHash: hash, key: key)
+                    let wanted = seed.signature.chunkSignature(previous: previous, dataHash: hash, key: seed.key)
                     guard Signature.isEqual(wanted, given ?? "") else {
                         throw S3Error(.signatureDoesNotMatch, "the signature of a chunk does not match")
                     }
@@ -160,15 +163,17 @@ struct Payload {
             }
         }
         try decoder.finish()
-        if isSigned, !trailers.isEmpty { try checkTrailerSignature(&trailers, previous: previous) }
+        if isSigned, !trailers.isEmpty { try checkTrailerSignature(&trailers, seed, previous: previous) }
         return trailers
     }
 
-    private func checkTrailerSignature(_ trailers: inout [(name: String, value: String)], previous: String) throws(S3Error) {
+    private func checkTrailerSignature(
+        _ trailers: inout [(name: String, value: String)], _ seed: Caller.Seed, previous: String
+    ) throws(S3Error) {
         let given = trailers.first { $0.name == "x-amz-trailer-signature" }?.value
         trailers.removeAll { $0.name == "x-amz-trailer-signature" }
         let lines = trailers.map { "\($0.name):\($0.value)\n" }.joined()
-        let wanted = caller.signature.trailerSignature(previous: previous, lines: lines, key: caller.signingKey)
+        let wanted = seed.signature.trailerSignature(previous: previous, lines: lines, key: seed.key)
         guard let given, Signature.isEqual(wanted, given) else {
             throw S3Error(.signatureDoesNotMatch, "the signature of the trailer does not match")
         }

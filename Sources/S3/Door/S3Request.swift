@@ -34,8 +34,8 @@ struct S3Request {
     }
 
     /// A small XML body, parsed.
-    func document(limit: Int = XMLReader.maximumBytes) throws -> XMLReader.Element {
-        var payload = try Payload(head, caller, body)
+    func document(limit: Int = XMLReader.maximumBytes, checksumIsOfObject: Bool = false) throws -> XMLReader.Element {
+        var payload = try Payload(head, caller, body, checksumIsOfObject: checksumIsOfObject)
         return try XMLReader.parse(payload.collect(limit: limit))
     }
 }

@@ -47,7 +47,7 @@ final class S3Service: Sendable {
         if head.method == "POST", address.key.isEmpty, head.header("content-type")?.lowercased().hasPrefix("multipart/form-data") == true {
             return try formUpload(head, bucketName: address.bucket ?? "", body)
         }
-        let caller = try authenticator.caller(head)
+        let caller = try authenticator.caller(head, bucketInHost: address.isVirtualHost ? address.bucket : nil)
         guard let bucketName = address.bucket else {
             guard head.method == "GET" else { throw S3Error(.methodNotAllowed, "\(head.method) needs a bucket") }
             return listBuckets(caller)

@@ -96,7 +96,7 @@ extension S3Service {
         let (tree, key) = try request.object(writes: true)
         let id = request.parameter("uploadId") ?? ""
         if try tree.completed(id, key) == nil { _ = try tree.upload(id, key: key) }
-        let items = try Self.parts(request.document())
+        let items = try Self.parts(request.document(checksumIsOfObject: true))
         let expected = ChecksumAlgorithm.allCases.lazy.compactMap { request.header($0.header) }.first
         let list = VolumeTree.PartList(items: items, expected: expected)
         let (bucketName, conditions) = (request.bucketName, Preconditions(request.head))

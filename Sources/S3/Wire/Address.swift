@@ -3,6 +3,8 @@ package struct Address: Sendable, Equatable {
     package var bucket: String?
     /// Decoded once; empty for the bucket itself.
     package var key: [UInt8]
+    /// Whether the bucket came with the host name.
+    package var isVirtualHost = false
 
     /// `domains` are the names under which buckets are hosts, in lower case.
     package init(_ head: RequestHead, domains: [String]) throws(S3Error) {
@@ -13,6 +15,7 @@ package struct Address: Sendable, Equatable {
         if let bucket = Self.bucket(ofHost: head.header("host") ?? "", domains: domains) {
             self.bucket = bucket
             key = path
+            isVirtualHost = true
             return
         }
         let end = path.firstIndex(of: slash) ?? path.endIndex

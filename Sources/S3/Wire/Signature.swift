@@ -78,11 +78,11 @@ package struct Signature: Sendable, Equatable {
         day = parts[parts.count - 4]
         region = parts[parts.count - 3]
         self.timestamp = timestamp
-        signedHeaders = names.split(separator: ";").map(String.init)
+        signedHeaders = names.split(separator: ";", omittingEmptySubsequences: false).map(String.init)
         self.hex = hex
         self.expires = expires
         guard !accessKey.isEmpty, timestamp.hasPrefix(day), day.utf8.count == 8, Self.seconds(timestamp) != nil,
-            signedHeaders.contains("host"), hex.utf8.count == 64
+            signedHeaders.contains("host"), signedHeaders.allSatisfy({ !$0.isEmpty }), hex.utf8.count == 64
         else { throw malformed }
     }
 
