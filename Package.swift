@@ -42,8 +42,11 @@ let package = Package(
             name: "S3",
             dependencies: [
                 "CLinux", "CTLS", "Disk", "Resource",
+                .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTP1", package: "swift-nio"),
             ],
             swiftSettings: ordered
         ),

@@ -47,7 +47,7 @@ def test_any_region_and_unsigned_payload(raw):
     (lambda h: h.update(authorization=h["authorization"].replace("SignedHeaders=", "SignedHeaders=;;")), "AuthorizationHeaderMalformed"),
     (lambda h: h.pop("x-amz-date"), "AuthorizationHeaderMalformed"),
     (lambda h: h.update({"x-amz-date": "yesterday"}), "AuthorizationHeaderMalformed"),
-    (lambda h: h.pop("x-amz-content-sha256"), "InvalidRequest"),
+    (lambda h: h.pop("x-amz-content-sha256"), "SignatureDoesNotMatch"),
     (lambda h: h.update({"x-amz-content-sha256": "0" * 64}), "SignatureDoesNotMatch"),
     (lambda h: h.update({"x-amz-content-sha256": "hello"}), "InvalidArgument"),
     (lambda h: h.update({"x-amz-content-sha256": "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD"}), "NotImplemented"),
@@ -333,8 +333,10 @@ def test_presigned_by_the_cli_and_curl(server, raw, tmp_path):
     access, secret = server.all_key
     target = f"{server.s3_url}/raw-requests/by-curl"
     (tmp_path / "body").write_bytes(b"from curl")
-    done = subprocess.run(["curl", "-sf", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{access}:{secret}", "-T", tmp_path / "body", target], capture_output=True)
+    curl = ["curl", "-sf", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", f"{access}:{secret}"]
+    done = subprocess.run([*curl, "-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD", "-T", tmp_path / "body", target], capture_output=True)
     assert done.returncode == 0, done
+    assert subprocess.run([*curl, target], capture_output=True).stdout == b"from curl"
     assert raw.send("GET", "/raw-requests/by-curl")[2] == b"from curl"
 
 

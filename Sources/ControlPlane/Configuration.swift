@@ -73,7 +73,8 @@ package struct ServerConfiguration: Sendable {
     }
 
     private func domains(_ member: JSON.Member) throws(RoostError) -> [String] {
-        guard let names = member.value.array?.compactMap(\.string), names.count == member.value.array?.count, names.allSatisfy({ !$0.isEmpty })
+        guard let names = member.value.array?.compactMap(\.string), names.count == member.value.array?.count,
+            names.allSatisfy({ !$0.isEmpty })
         else { throw RoostError(.invalid, "configuration: 's3Domains' must be an array of host names") }
         return names.map { $0.lowercased() }
     }

@@ -22,7 +22,9 @@ package struct SecretBox: Sendable {
             guard words.count == 2, let data = Data(base64Encoded: words[1]), data.count == 32 else { return nil }
             return (words[0], SymmetricKey(data: data))
         }
-        guard !keys.isEmpty else { throw RoostError(.internalFault, "\(path) holds no key: restore it from a backup, secrets are sealed with it") }
+        guard !keys.isEmpty else {
+            throw RoostError(.internalFault, "\(path) holds no key: restore it from a backup, secrets are sealed with it")
+        }
     }
 
     /// `purpose` is bound to the text: what was sealed for one thing does not open as another.

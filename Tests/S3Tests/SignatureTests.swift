@@ -79,10 +79,12 @@ import Testing
         let seed = "4f232c4386841ef735655705268965c44a0e4690baa4adea153f7db9fa80a0a9"
         // SHA-256 of 65,536 and of 1,024 letters a.
         let first = signature.chunkSignature(
-            previous: seed, dataHash: "bf718b6f653bebc184e1479f1935b8da974d701b893afcf49e701f3e2f9f9c5a", key: signature.signingKey(secret: secret))
+            previous: seed, dataHash: "bf718b6f653bebc184e1479f1935b8da974d701b893afcf49e701f3e2f9f9c5a",
+            key: signature.signingKey(secret: secret))
         #expect(first == "ad80c730a21e5b8d04586a2213dd63b9a0e99e0e2307b0ade35a65485a288648")
         let second = signature.chunkSignature(
-            previous: first, dataHash: "2edc986847e209b4016e141a6dc8716d3207350f416969382d431539bf292e4a", key: signature.signingKey(secret: secret))
+            previous: first, dataHash: "2edc986847e209b4016e141a6dc8716d3207350f416969382d431539bf292e4a",
+            key: signature.signingKey(secret: secret))
         #expect(second == "0055627c9e194cb4542bae2aa5492e3c1575bbb81b612b7d234b86a503ef5497")
         let last = signature.chunkSignature(previous: second, dataHash: empty, key: signature.signingKey(secret: secret))
         #expect(last == "b6c6ea8a5354eaf15b3cb7646744f4275b71ea724fed81ceb9323e279d449df9")

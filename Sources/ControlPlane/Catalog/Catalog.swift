@@ -29,7 +29,8 @@ package actor Catalog {
     let demand: Wakeups
 
     package init(
-        store: any Store, configuration: ServerConfiguration, secrets: SecretBox, demand: Wakeups, now: @escaping @Sendable () -> Milliseconds
+        store: any Store, configuration: ServerConfiguration, secrets: SecretBox, demand: Wakeups,
+        now: @escaping @Sendable () -> Milliseconds
     ) async throws {
         self.store = store
         self.now = now

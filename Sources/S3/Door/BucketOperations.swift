@@ -69,7 +69,8 @@ extension S3Service {
         }
         func isEdge(_ byte: UInt8?) -> Bool { byte != UInt8(ascii: "-") && byte != UInt8(ascii: ".") }
         guard (3...63).contains(bytes.count), isPlain, isEdge(bytes.first), isEdge(bytes.last), !name.contains("..") else {
-            throw S3Error(.invalidBucketName, "a bucket's name has 3 to 63 lower-case letters, digits, '-' and '.', and no dot or dash at its ends")
+            throw S3Error(
+                .invalidBucketName, "a bucket's name has 3 to 63 lower-case letters, digits, '-' and '.', and no dot or dash at its ends")
         }
     }
 

@@ -1,7 +1,7 @@
 import Resource
 
 /// The policy of an upload form: what it may contain, and until when. Amazon's "POST Policy".
-struct FormPolicy {
+package struct FormPolicy {
     private enum Condition {
         case equals(String, String)
         case startsWith(String, String)
@@ -13,7 +13,7 @@ struct FormPolicy {
 
     private static func invalid(_ why: String) -> S3Error { S3Error(.invalidPolicyDocument, "the form's policy \(why)") }
 
-    init(base64: String) throws(S3Error) {
+    package init(base64: String) throws(S3Error) {
         guard let bytes = Base64.decode(base64), let json = try? JSONReader.parse(bytes), let expiration = json["expiration"]?.string,
             let list = json["conditions"]?.array
         else { throw Self.invalid("is not base64 of a JSON object with 'expiration' and 'conditions'") }
@@ -31,7 +31,8 @@ struct FormPolicy {
             throw invalid("has a condition that is not one")
         }
         if kind == "content-length-range" {
-            guard let low = words[1].int ?? words[1].string.flatMap({ Int($0) }), let high = words[2].int ?? words[2].string.flatMap({ Int($0) }),
+            guard let low = words[1].int ?? words[1].string.flatMap({ Int($0) }),
+                let high = words[2].int ?? words[2].string.flatMap({ Int($0) }),
                 low <= high
             else { throw invalid("has a content-length-range that is none") }
             return [.length(Int64(low)...Int64(high))]

@@ -40,7 +40,9 @@ extension S3Service {
             try staged.append(bytes)
             guard staged.size <= sizes.upperBound else { throw S3Error(.entityTooLarge, "the policy allows \(sizes.upperBound) bytes") }
         }
-        guard staged.size >= sizes.lowerBound else { throw S3Error(.invalidArgument, "the policy wants \(sizes.lowerBound) bytes at least") }
+        guard staged.size >= sizes.lowerBound else {
+            throw S3Error(.invalidArgument, "the policy wants \(sizes.lowerBound) bytes at least")
+        }
         var record = record
         record.etag = Signature.text(md5.finalize())
         let conditions = Preconditions(try RequestHead(method: "POST", target: "/", headers: []))

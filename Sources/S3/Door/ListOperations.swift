@@ -105,7 +105,9 @@ extension S3Service {
 
     static func limit(_ request: S3Request, _ name: String, _ maximum: Int) throws(S3Error) -> Int {
         guard let text = request.parameter(name), !text.isEmpty else { return maximum }
-        guard let number = HTTPHead.number(text) else { throw S3Error(.invalidArgument, "\(name) must be a number, got '\(text.prefix(40))'") }
+        guard let number = HTTPHead.number(text) else {
+            throw S3Error(.invalidArgument, "\(name) must be a number, got '\(text.prefix(40))'")
+        }
         return min(number, maximum)
     }
 

@@ -136,7 +136,8 @@ extension S3Service {
         return Answer(200, headers: Self.written(state.etag, record.checksum))
     }
 
-    private func putDirectory(_ tree: VolumeTree, _ key: ObjectKey, _ conditions: Preconditions, _ payload: inout Payload) throws -> Answer {
+    private func putDirectory(_ tree: VolumeTree, _ key: ObjectKey, _ conditions: Preconditions, _ payload: inout Payload) throws -> Answer
+    {
         guard (payload.length ?? 0) == 0, try payload.collect(limit: 0).isEmpty else {
             throw S3Error(.invalidRequest, "a key that ends with '/' is a folder: its body must be empty")
         }
@@ -209,7 +210,8 @@ extension S3Service {
             guard value == "STANDARD" else { throw S3Error(.invalidStorageClass, "the one storage class is STANDARD") }
         case _ where name.hasPrefix("x-amz-grant-"):
             throw S3Error(.accessControlListNotSupported, "ACLs are not served: everything is private")
-        case _ where name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock") || name == "x-amz-write-offset-bytes"
+        case _
+        where name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock") || name == "x-amz-write-offset-bytes"
             || name == "x-amz-website-redirect-location":
             throw S3Error(.notImplemented, "the header \(name) is not served here")
         default: break

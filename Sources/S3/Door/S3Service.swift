@@ -31,7 +31,9 @@ final class S3Service: Sendable {
     /// The bucket of a name, for a credential. One that it may not see is denied, there or not.
     func bucket(_ name: String, for credential: Credential) throws(S3Error) -> Bucket {
         guard let bucket = directory.bucket(name) else {
-            guard credential.volumes == nil else { throw S3Error(.accessDenied, "the access key does not reach the bucket '\(name.prefix(80))'") }
+            guard credential.volumes == nil else {
+                throw S3Error(.accessDenied, "the access key does not reach the bucket '\(name.prefix(80))'")
+            }
             throw S3Error(.noSuchBucket, "there is no bucket '\(name.prefix(80))': a bucket is a network volume, by id or unique name")
         }
         guard credential.allows(volume: bucket.id) else {
@@ -75,7 +77,8 @@ final class S3Service: Sendable {
         }
         switch error.errno {
         case ENOSPC, EDQUOT: return S3Error(.insufficientStorage, "the volume is full: delete something, or grow the volume")
-        case EXDEV where error.operation == "open": return S3Error(.accessDenied, "the key's path leaves the volume through a symbolic link")
+        case EXDEV where error.operation == "open":
+            return S3Error(.accessDenied, "the key's path leaves the volume through a symbolic link")
         case ELOOP where error.operation == "open": return S3Error(.accessDenied, "the key's path goes through too many symbolic links")
         case ENAMETOOLONG: return S3Error(.keyTooLong, "a part of the key is too long for the filesystem")
         case ENOTDIR, EISDIR: return S3Error(.keyConflict, "a file stands where the key needs a folder, or the reverse")

@@ -47,7 +47,7 @@ package struct ObjectRecord: Sendable, Equatable {
 
     package init(etag: String? = nil) { self.etag = etag }
 
-    var bytes: [UInt8] {
+    package var bytes: [UInt8] {
         let tagList: JSON? = tags.list.isEmpty ? nil : .array(tags.list.flatMap { [.string($0.key), .string($0.value)] })
         let json = JSON.compact([
             "h": headers.isEmpty ? nil : JSON(map: headers), "m": metadata.isEmpty ? nil : JSON(map: metadata), "t": tagList,
@@ -75,7 +75,7 @@ package struct ObjectRecord: Sendable, Equatable {
     }
 
     /// Nil for what is no record of ours.
-    init?(_ bytes: [UInt8]) {
+    package init?(_ bytes: [UInt8]) {
         guard let newline = bytes.firstIndex(of: 0x0A), let head = Head(bytes[..<newline]),
             let json = try? JSONReader.parse(Array(bytes[(newline + 1)...]))
         else { return nil }

@@ -140,7 +140,9 @@ package final class VolumeTree: Sendable {
             let slash = path.lastIndex(of: "/")
             let above = slash.map { String(path[..<$0]) } ?? ""
             let name = slash.map { String(path[path.index(after: $0)...]) } ?? path
-            guard let parent = try? openIfPresent(above, O_RDONLY | O_DIRECTORY), unlinkat(parent.raw, name, AT_REMOVEDIR) == 0 else { return }
+            guard let parent = try? openIfPresent(above, O_RDONLY | O_DIRECTORY), unlinkat(parent.raw, name, AT_REMOVEDIR) == 0 else {
+                return
+            }
             path = above
         }
     }

@@ -19,7 +19,9 @@ package struct Address: Sendable, Equatable {
             return
         }
         let end = path.firstIndex(of: slash) ?? path.endIndex
-        guard let name = String(validating: path[..<end], as: UTF8.self) else { throw S3Error(.invalidBucketName, "the bucket is not UTF-8") }
+        guard let name = String(validating: path[..<end], as: UTF8.self) else {
+            throw S3Error(.invalidBucketName, "the bucket is not UTF-8")
+        }
         bucket = name.isEmpty ? nil : name
         key = Array(path[end...].dropFirst())
         guard !name.isEmpty || key.isEmpty else { throw S3Error(.invalidBucketName, "the path has no bucket") }

@@ -68,7 +68,9 @@ package struct HTTPHead: Sendable {
         var value = line[line.index(after: colon)...]
         while let byte = value.first, byte == 0x20 || byte == 0x09 { value.removeFirst() }
         while let byte = value.last, byte == 0x20 || byte == 0x09 { value.removeLast() }
-        guard value.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else { throw malformed("a header's value has control characters") }
+        guard value.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
+            throw malformed("a header's value has control characters")
+        }
         return (String(decoding: line[..<colon], as: UTF8.self).lowercased(), String(decoding: value, as: UTF8.self))
     }
 

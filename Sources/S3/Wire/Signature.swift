@@ -1,4 +1,5 @@
 import Crypto
+import Resource
 
 /// AWS Signature Version 4 of one request: read, and checked against a secret.
 ///
@@ -84,6 +85,27 @@ package struct Signature: Sendable, Equatable {
         guard !accessKey.isEmpty, timestamp.hasPrefix(day), day.utf8.count == 8, Self.seconds(timestamp) != nil,
             signedHeaders.contains("host"), signedHeaders.allSatisfy({ !$0.isEmpty }), hex.utf8.count == 64
         else { throw malformed }
+    }
+
+    // MARK: - Signing
+
+    /// The headers that sign a request of ours, `host` among them.
+    package static func headers(
+        _ method: String, target: String, host: String, headers: [(name: String, value: String)], payloadHash: String, accessKey: String,
+        secret: String, region: String, at now: Milliseconds
+    ) throws(S3Error) -> [(name: String, value: String)] {
+        // 2024-07-12T19:14:40.144Z becomes 20240712T191440Z.
+        let timestamp = Timestamp.text(now).filter { $0 != "-" && $0 != ":" }.prefix(15) + "Z"
+        let all = headers + [("host", host), ("x-amz-date", String(timestamp)), ("x-amz-content-sha256", payloadHash)]
+        let head = try RequestHead(method: method, target: target, headers: all)
+        let names = Set(head.headers.map(\.name)).sorted().joined(separator: ";")
+        let unsigned = S3Error(.authorizationHeaderMalformed, "the request cannot be signed with these credentials")
+        let scope = "\(timestamp.prefix(8))/\(region)/s3/aws4_request"
+        let draft = try Signature(
+            credential: "\(accessKey)/\(scope)", names: names, hex: emptyHash, timestamp: String(timestamp), expires: nil, malformed: unsigned)
+        let hex = sign(draft.stringToSign(head, payloadHash: payloadHash), key: draft.signingKey(secret: secret))
+        let value = "AWS4-HMAC-SHA256 Credential=\(accessKey)/\(scope), SignedHeaders=\(names), Signature=\(hex)"
+        return all + [("authorization", value)]
     }
 
     // MARK: - Checking

@@ -45,7 +45,9 @@ package struct SignatureV2: Sendable {
 
     func stringToSign(_ head: RequestHead, bucketInHost: String?) -> [UInt8] {
         var text = "\(head.method)\n\(head.header("content-md5") ?? "")\n\(head.header("content-type") ?? "")\n\(expires)\n"
-        for name in Set(head.headers.map(\.name)).filter({ $0.hasPrefix("x-amz-") }).sorted() { text += "\(name):\(head.header(name) ?? "")\n" }
+        for name in Set(head.headers.map(\.name)).filter({ $0.hasPrefix("x-amz-") }).sorted() {
+            text += "\(name):\(head.header(name) ?? "")\n"
+        }
         var bytes = Array(text.utf8)
         if let bucketInHost { bytes += "/\(bucketInHost)".utf8 }
         bytes += head.rawPath

@@ -3,6 +3,11 @@ package struct Tags: Sendable, Equatable {
     package struct Tag: Sendable, Equatable {
         package var key: String
         package var value: String
+
+        package init(key: String, value: String) {
+            self.key = key
+            self.value = value
+        }
     }
 
     package private(set) var list: [Tag] = []
@@ -25,7 +30,8 @@ package struct Tags: Sendable, Equatable {
         let head = try RequestHead(method: "GET", target: "/?" + header.replacing("+", with: "%20"), headers: [])
         var list: [Tag] = []
         for parameter in head.parameters {
-            guard let key = String(validating: parameter.name, as: UTF8.self), let value = String(validating: parameter.value, as: UTF8.self)
+            guard let key = String(validating: parameter.name, as: UTF8.self),
+                let value = String(validating: parameter.value, as: UTF8.self)
             else { throw S3Error(.invalidTag, "a tag is not UTF-8") }
             list.append(Tag(key: key, value: value))
         }
