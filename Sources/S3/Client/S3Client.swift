@@ -45,6 +45,8 @@ package struct S3Client: Sendable {
     package struct Listing: Sendable {
         package var items: [Item] = []
         package var prefixes: [String] = []
+
+        package init() {}
     }
 
     // MARK: - Requests

@@ -140,7 +140,13 @@ extension S3Service {
     }
 }
 
-/// Hashes of short texts.
-enum Digest {
+/// MD5 as ETags carry it.
+package enum Digest {
     static func md5(_ text: String) -> String { Signature.text(Insecure.MD5.hash(data: Array(text.utf8))) }
+
+    package static func md5(_ bytes: UnsafeRawBufferPointer) -> String {
+        var hash = Insecure.MD5()
+        hash.update(bufferPointer: bytes)
+        return Signature.text(hash.finalize())
+    }
 }

@@ -200,7 +200,8 @@ struct VolumeCommand: AsyncParsableCommand {
         commandName: "volume", abstract: "Network volumes: permanent disks shared by workers.",
         subcommands: [
             ListCommand<VolumeResource>.self, GetCommand<VolumeResource>.self, CreateCommand<VolumeResource>.self,
-            UpdateCommand<VolumeResource>.self, DeleteCommand<VolumeResource>.self,
+            UpdateCommand<VolumeResource>.self, DeleteCommand<VolumeResource>.self, VolumeFiles.self, VolumeCopy.self, VolumeMove.self,
+            VolumeRemove.self, VolumeCat.self, VolumeUsage.self, VolumeSync.self,
         ])
 }
 
