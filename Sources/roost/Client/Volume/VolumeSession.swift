@@ -62,7 +62,9 @@ struct VolumeSession: Sendable {
 
     private static func open(_ options: ClientOptions) async throws -> VolumeSession {
         let server = options.client
-        if let url = Environment["ROOST_S3_URL"], let id = Environment["AWS_ACCESS_KEY_ID"], let secret = Environment["AWS_SECRET_ACCESS_KEY"] {
+        if let url = Environment["ROOST_S3_URL"], let id = Environment["AWS_ACCESS_KEY_ID"],
+            let secret = Environment["AWS_SECRET_ACCESS_KEY"]
+        {
             let client = S3Client(endpoint: url, region: "roost", accessKey: id, secret: secret)
             return VolumeSession(client: client, server: server, temporaryKey: nil)
         }
