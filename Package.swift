@@ -64,7 +64,7 @@ let package = Package(
         .target(
             name: "ControlPlane",
             dependencies: [
-                "CLinux", "Containers", "Disk", "Resource",
+                "CLinux", "Containers", "Disk", "Resource", "S3",
                 .product(name: "AsyncHTTPClient", package: "async-http-client"),
                 .product(name: "Crypto", package: "swift-crypto"),
                 .product(name: "DequeModule", package: "swift-collections"),

@@ -262,6 +262,8 @@ def test_upload_form(server, s3, bucket):
     assert other.status_code == 403 and "x-amz-meta-more" in other.text
     forged = requests.post(form["url"], data={**form["fields"], "x-amz-signature": "0" * 64}, files={"file": ("a", io.BytesIO(b"x"))}, timeout=10)
     assert forged.status_code == 403 and "SignatureDoesNotMatch" in forged.text
+    injected = requests.post(form["url"], data={**form["fields"], "Content-Type": "text/a\r\nSet-Cookie: x=y"}, files={"file": ("a", io.BytesIO(b"x"))}, timeout=10)
+    assert injected.status_code == 400 and "control characters" in injected.text
     assert requests.post(form["url"], data="--x\r\nbroken", headers={"Content-Type": "multipart/form-data; boundary=x"}, timeout=10).status_code == 400
     assert [item["Key"] for item in s3.list_objects_v2(Bucket=bucket)["Contents"]] == ["forms/my file.txt"]
 

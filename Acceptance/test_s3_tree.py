@@ -76,6 +76,7 @@ info = os.stat('f')
 head = f'1 {"a" * 32} {info.st_size} {info.st_mtime_ns}\n'.encode()
 for name, value in {
     'inject': head + b'{"h":{"content-type":"x\\r\\nSet-Cookie: a=b"}}', 'meta': head + b'{"m":{"a: b\\r\\nx":"y"}}', 'broken': b'\xff\xfe', 'huge': b'1' * 12000,
+    'nested': head + b'{"h":' + b'[' * 255, 'deeper': head + b'{"h":' + b'[' * 5000, 'objects': head + b'{"h":' * 250,
     'long': head + b'{"p":"' + b'9' * 3000 + b'x99999999999999999999"}', 'parts': head + b'{"p":"9223372036854775807x9999,9223372036854775807x10000"}',
 }.items():
     open(name, 'w').write('x')
@@ -83,7 +84,7 @@ for name, value in {
     os.setxattr(name, 'user.s3', value)
 os.mkdir('folder'); os.setxattr('folder', 'user.s3', head)
 """)
-    for key in ("inject", "meta", "broken", "huge", "long", "parts"):
+    for key in ("inject", "meta", "broken", "huge", "nested", "deeper", "objects", "long", "parts"):
         head = s3.head_object(Bucket=bucket, Key=key)
         assert "set-cookie" not in head["ResponseMetadata"]["HTTPHeaders"] and head["ContentLength"] == 1
         assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"x"
@@ -92,7 +93,23 @@ os.mkdir('folder'); os.setxattr('folder', 'user.s3', head)
                 s3.get_object(Bucket=bucket, Key=key, PartNumber=number)
             except s3.exceptions.ClientError as error:
                 assert error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 416)
-    assert len(keys(s3, bucket)) == 8
+    assert len(keys(s3, bucket)) == 11
+
+
+def test_deep_trees_and_odd_times(server, s3, bucket):
+    server.on_volume(bucket, """
+path = "/".join(["d"] * 500); os.makedirs(path); open(path + "/f", "w").close()
+beyond = "/".join(["e"] * 600); os.makedirs(beyond); open(beyond + "/f", "w").close()
+for name, time in (("past", -2 ** 31), ("future", 2 ** 33), ("minus", -1)):
+    open(name, "w").close(); os.utime(name, (time, time))
+open(b"not-\\xff-utf8", "w").close(); open("control-\\x01", "w").close()
+""")
+    listed = keys(s3, bucket)
+    assert "/".join(["d"] * 500) + "/f" in listed and not any(key.startswith("e/") for key in listed)
+    assert {"past", "future", "minus", "control-\x01"} <= set(listed) and not any("not-" in key for key in listed)
+    for key in ("past", "future", "minus"):
+        assert s3.head_object(Bucket=bucket, Key=key)["ContentLength"] == 0
+        assert s3.get_object(Bucket=bucket, Key=key)["ETag"] == s3.head_object(Bucket=bucket, Key=key)["ETag"]
 
 
 def test_symbolic_links(server, s3, bucket):

@@ -12,7 +12,7 @@ ALLOWED = {
     "Disk": {"CLinux", "Resource"},
     "S3": {"CLinux", "CTLS", "Disk", "Resource"},
     "Containers": {"CLinux", "Disk", "Resource"},
-    "ControlPlane": {"CLinux", "Containers", "Disk", "Resource"},
+    "ControlPlane": {"CLinux", "Containers", "Disk", "Resource", "S3"},
     "Gateway": {"ControlPlane", "Disk", "Resource", "S3"},
     "roost": {"ControlPlane", "Containers", "Disk", "Gateway", "Resource", "S3"},
     "roost-monitor": {"CLinux"},

@@ -21,6 +21,8 @@ package struct ServerConfiguration: Sendable {
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
     package var s3 = S3Settings()
+    /// Whether object stores may be at link-local addresses or this server's own API.
+    package var allowsPrivateStores = false
     package var logLevel = "info"
 
     package init(dataDirectory: String) {
@@ -49,6 +51,11 @@ package struct ServerConfiguration: Sendable {
             case "diskReserveGb": diskReserveBytes = try Int64(number(member, 0...100_000)) << 30
             case "shutdownGraceSeconds": shutdownGraceSeconds = try number(member, 0...3_600)
             case "idleConnectionSeconds": idleConnectionSeconds = try number(member, 1...86_400)
+            case "allowPrivateStores":
+                guard let value = member.value.bool else {
+                    throw RoostError(.invalid, "configuration: 'allowPrivateStores' must be true or false")
+                }
+                allowsPrivateStores = value
             case "s3Listen": try listenS3(on: text(member))
             case "s3TlsCert": s3.certificate = try text(member)
             case "s3TlsKey": s3.privateKey = try text(member)

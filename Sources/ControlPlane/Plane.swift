@@ -39,8 +39,10 @@ package struct Plane: Sendable {
         catalog = try await Catalog(store: store, configuration: configuration, secrets: secrets, demand: demand, now: now)
         volumes = VolumeService(catalog: catalog, disks: volumeStore, store: store, log: log)
         images = ImageService(catalog: catalog, images: imageStore, layout: layout, log: log)
+        let jobSecrets = JobSecrets(box: secrets, store: { [catalog] in catalog.s3Config(of: $0) })
         jobs = JobService(
-            store: store, settings: configuration.jobs, demand: demand, webhooks: webhookWakeups, signals: signalling, now: now, log: log)
+            store: store, settings: configuration.jobs, secrets: jobSecrets, demand: demand, webhooks: webhookWakeups, signals: signalling,
+            now: now, log: log)
         workers = WorkerService(
             layout: layout, configuration: configuration, catalog: catalog, volumes: volumes, jobs: jobs, images: imageStore,
             disks: ContainerVolume(templates: layout.templates, mounts: layout.workerMounts),

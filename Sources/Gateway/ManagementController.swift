@@ -19,6 +19,7 @@ struct ManagementController: Sendable {
         addVolumes(to: router)
         addKeys(to: router)
         addS3Keys(to: router)
+        addObjectStores(to: router)
         read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
         router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
     }
@@ -132,6 +133,21 @@ struct ManagementController: Sendable {
         }
         write(router, .delete, "/v1/s3keys/:id") { _, id, _ in
             try await catalog.revokeS3Key(id)
+            return .noContent
+        }
+    }
+
+    private func addObjectStores(to router: Router<Context>) {
+        let (catalog, probe) = (plane.catalog, StoreProbe(catalog: plane.catalog))
+        read(router, "/v1/objectstores") { _, _ in
+            .json(.array(catalog.snapshot.objectStores.values.sorted { $0.name < $1.name }.map(\.json)))
+        }
+        read(router, "/v1/objectstores/:id") { _, id in .json(try catalog.objectStore(id).json) }
+        write(router, .post, "/v1/objectstores") { request, _, _ in .json(try await catalog.createObjectStore(request.json()).json) }
+        update(router, "/v1/objectstores/:id") { request, id in .json(try await catalog.updateObjectStore(id, request.json()).json) }
+        write(router, .post, "/v1/objectstores/:id/check") { _, id, _ in .json(try await probe.check(id)) }
+        write(router, .delete, "/v1/objectstores/:id") { _, id, _ in
+            try await catalog.deleteObjectStore(id)
             return .noContent
         }
     }

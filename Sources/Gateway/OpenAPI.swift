@@ -24,8 +24,16 @@ enum OpenAPI {
         paths += resource("networkvolumes", schema: "NetworkVolume", updates: true, extra: ["507": failure("the disk is full")])
         paths += resource("apikeys", schema: "APIKey", updates: false)
         paths += resource("s3keys", schema: "S3Key", updates: false)
+        paths += resource("objectstores", schema: "ObjectStore", updates: true)
         paths += [
             .init("/v1/s3", ["get": operation("where the S3 door is", ok: ["type": "object", "required": ["url"]], failures: ["404"])]),
+            .init(
+                "/v1/objectstores/{id}/check",
+                [
+                    "post": operation(
+                        "check an object store by a round trip", ok: ["type": "object", "required": ["ok"]], failures: ["404"],
+                        parameters: [pathID])
+                ]),
             .init("/v1/datacenters", ["get": operation("list data centers", ok: array("DataCenter"), failures: [])]),
             .init("/v1/images", ["get": operation("list images", ok: array("Image"), failures: [])]),
             .init(
@@ -126,6 +134,9 @@ enum OpenAPI {
             .init("NetworkVolumeCreate", input(volume, isUpdate: false)),
             .init("NetworkVolumeUpdate", input(NetworkVolume.fields(minimumSize: 1), isUpdate: true)),
             .init("APIKeyCreate", input(APIKey.fields, isUpdate: false)),
+            .init("ObjectStoreCreate", input(ObjectStore.fields, isUpdate: false)),
+            .init("ObjectStoreUpdate", input(ObjectStore.fields, isUpdate: true)),
+            .init("ObjectStore", output(["name", "endpointUrl", "bucketName", "prefix", "region", "accessId"])),
             .init("S3KeyCreate", input(S3Key.fields, isUpdate: false)),
             .init("S3Key", output(["accessKeyId", "name", "volumeIds", "prefixes", "readOnly", "manageBuckets"])),
             .init("Template", output(["id", "name", "imageName", "containerDiskInGb", "env"])),

@@ -34,6 +34,8 @@ package struct Endpoint: Codable, Sendable, Equatable {
     package var flashboot: Bool
     package var allowedCudaVersions: [String]
     package var minCudaVersion: String?
+    /// The object store whose credentials jobs get as `s3Config` unless they bring their own.
+    package var objectStore: String?
     /// Goes up with every change that needs new workers.
     package var version: Int
     package var createdAt: Milliseconds
@@ -59,6 +61,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         Field("flashboot", .boolean, default: false, "keep stopped workers ready"),
         Field("allowedCudaVersions", .texts(32), default: [], "kept for compatibility"),
         Field("minCudaVersion", .text(16), "kept for compatibility"),
+        Field("objectStore", .text(64), "object store whose credentials jobs get as s3Config; an empty string takes it away"),
     ]
 
     package init(id: String, createdAt: Milliseconds, standardCompute: ComputeType, values: FieldValues) {
@@ -106,6 +109,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         if let value = values.int("executionTimeoutMs") { executionTimeoutMs = value }
         if let value = values.bool("flashboot") { flashboot = value }
         if let value = values.strings("allowedCudaVersions") { allowedCudaVersions = value }
+        if let value = values.string("objectStore") { objectStore = value.isEmpty ? nil : value }
         if let value = values.string("minCudaVersion") { minCudaVersion = value.isEmpty ? nil : value }
     }
 
@@ -135,6 +139,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
             "scalerType": .string(scalerType.rawValue), "scalerValue": .int(scalerValue),
             "executionTimeoutMs": .int(executionTimeoutMs), "flashboot": .bool(flashboot),
             "allowedCudaVersions": .strings(allowedCudaVersions), "minCudaVersion": minCudaVersion.map { .string($0) },
+            "objectStore": objectStore.map { .string($0) },
             "env": JSON(map: template?.env ?? [:]), "version": .int(version), "userId": "user_local",
             "createdAt": .string(Timestamp.text(createdAt)), "template": includeTemplate ? template?.json : nil,
             "workers": workers.map { .array($0) },

@@ -7,7 +7,7 @@ struct Roost: AsyncParsableCommand {
         abstract: "Serverless workers with storage, speaking RunPod's APIs.",
         subcommands: [
             Serve.self, Doctor.self, Run.self, Logs.self, EndpointCommand.self, TemplateCommand.self, VolumeCommand.self,
-            WorkerCommand.self, JobCommand.self, ImageCommand.self, KeyCommand.self, S3KeyCommand.self,
+            WorkerCommand.self, JobCommand.self, ImageCommand.self, KeyCommand.self, S3KeyCommand.self, StoreCommand.self,
             DiskBenchmark.self,
         ])
 }

@@ -12,5 +12,12 @@ if let command = CommandLine.arguments.dropFirst().first, mounting.contains(comm
 }
 signal(SIGPIPE, SIG_IGN)
 
+// A connection and what it reads are descriptors each; the usual soft limit of 1,024 is from another time.
+var files = rlimit()
+if getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files) == 0 {
+    files.rlim_cur = min(files.rlim_max, 65_536)
+    setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &files)
+}
+
 func start() async { await Roost.main() }
 await start()

@@ -20,6 +20,10 @@ import Testing
         func status(_ id: String) async throws -> JSON { try JSONReader.parse(await jobs.status(id, of: endpoint.id)) }
     }
 
+    private func secrets(_ folder: String) throws -> JobSecrets {
+        JobSecrets(box: try SecretBox(path: folder + "/keys"), store: { $0 == "known" ? ["accessId": "a"] : nil })
+    }
+
     private func withBench(_ body: (Bench) async throws -> Void) async throws {
         let folder = "/tmp/roost-jobs-\(getpid())-\(UInt32.random(in: 0 ... .max))"
         try Files.makeDirectories(folder)
@@ -28,7 +32,8 @@ import Testing
         let (signals, continuation) = AsyncStream<WorkerSignal>.makeStream()
         let clock = Mutex<Milliseconds>(1_000)
         let jobs = JobService(
-            store: store, settings: JobSettings(), demand: Wakeups(), webhooks: Wakeups(), signals: continuation,
+            store: store, settings: JobSettings(), secrets: try secrets(folder), demand: Wakeups(), webhooks: Wakeups(),
+            signals: continuation,
             now: {
                 clock.withLock {
                     $0 += 1; return $0
@@ -116,13 +121,31 @@ import Testing
         }
     }
 
+    @Test func anS3ConfigIsSealedUntilItIsHandedOver() async throws {
+        try await withBench { bench in
+            let request = try JobRequest(Array("{\"input\":{},\"extra\":1,\"s3Config\":{\"accessSecret\":\"hush\"}}".utf8))
+            let id = try await bench.jobs.submit(request, to: bench.endpoint, isSync: false)
+            let stored = try #require(try await bench.store.payload(of: id))
+            #expect(!String(decoding: stored.extra, as: UTF8.self).contains("hush"))
+            await bench.jobs.attach("w", endpointID: bench.endpoint.id)
+            let jobs = try await bench.jobs.take(worker: "w", limit: 1, hasJobs: false)
+            let job = try JSONReader.parse(try #require(jobs.first))
+            #expect(job["s3Config"]?["accessSecret"]?.string == "hush" && job["extra"]?.int == 1)
+            let unknown = try JobRequest(Array("{\"input\":{},\"s3Config\":{\"store\":\"none\"}}".utf8))
+            await #expect(throws: RoostError.self) { try await bench.jobs.submit(unknown, to: bench.endpoint, isSync: false) }
+        }
+    }
+
     @Test func jobsSurviveARestart() async throws {
         try await withBench { bench in
             let queued = try await bench.submit()
             let (_, continuation) = AsyncStream<WorkerSignal>.makeStream()
+            let folder = "/tmp/roost-jobs-again-\(getpid())"
+            try Files.makeDirectories(folder)
+            defer { _ = try? Files.remove(folder) }
             let again = JobService(
-                store: bench.store, settings: JobSettings(), demand: Wakeups(), webhooks: Wakeups(), signals: continuation, now: { 2_000 },
-                log: Logger(label: "test"))
+                store: bench.store, settings: JobSettings(), secrets: try secrets(folder), demand: Wakeups(), webhooks: Wakeups(),
+                signals: continuation, now: { 2_000 }, log: Logger(label: "test"))
             let found = try await again.restore(adopted: [])
             #expect(found.queued == 1 && found.running == 0)
             await again.attach("w", endpointID: "e")

@@ -105,6 +105,9 @@ extension Catalog {
             let known = dataCenters.map(\.id).joined(separator: ", ")
             throw RoostError(.invalid, "field 'dataCenterIds': there is no data center \(id); allowed: \(known)")
         }
+        if let store = endpoint.objectStore, snapshot.objectStores[store] == nil {
+            throw RoostError(.invalid, "field 'objectStore': there is no object store \(store.prefix(80))")
+        }
         let volumes = try endpoint.networkVolumeIds.map { id in
             guard let volume = snapshot.volumes[id], volume.state != .deleting else {
                 throw RoostError(.invalid, "field 'networkVolumeIds': there is no network volume \(id)")

@@ -16,11 +16,15 @@ package actor Catalog {
         /// By access key id.
         package var s3Keys: [String: S3Key] = [:]
         /// By name.
+        package var objectStores: [String: ObjectStore] = [:]
+        /// By name.
         package var images: [String: Image] = [:]
     }
 
     package nonisolated let dataCenters: [DataCenter]
     nonisolated let minimumVolumeGb: Int
+    nonisolated let apiPort: Int
+    nonisolated let allowsPrivateStores: Bool
     private nonisolated let state: Locked<Snapshot>
     let store: any Store
     nonisolated let secrets: SecretBox
@@ -38,12 +42,15 @@ package actor Catalog {
         self.demand = demand
         dataCenters = configuration.dataCenters
         minimumVolumeGb = configuration.minimumVolumeGb
+        apiPort = configuration.port
+        allowsPrivateStores = configuration.allowsPrivateStores
         var snapshot = Snapshot()
         for value in try await store.documents(.endpoint, as: Endpoint.self) { snapshot.endpoints[value.id] = value }
         for value in try await store.documents(.template, as: Template.self) { snapshot.templates[value.id] = value }
         for value in try await store.documents(.volume, as: NetworkVolume.self) { snapshot.volumes[value.id] = value }
         for value in try await store.documents(.key, as: APIKey.self) { snapshot.keys[value.hash] = value }
         for value in try await store.documents(.s3key, as: S3Key.self) { snapshot.s3Keys[value.accessKeyId] = value }
+        for value in try await store.documents(.objectstore, as: ObjectStore.self) { snapshot.objectStores[value.name] = value }
         for value in try await store.documents(.image, as: Image.self) { snapshot.images[value.name] = value }
         state = Locked(snapshot)
     }

@@ -3,6 +3,8 @@ import Resource
 /// The body of `/run` and `/runsync`, checked. Input and extra members stay the bytes they came in.
 package struct JobRequest: Sendable {
     package var payload: JobPayload
+    /// The value of `s3Config` as it came: it is sealed before anything is kept. Nil when absent or null.
+    package var s3Config: [UInt8]?
     package var webhook: String?
     package var executionTimeout: Milliseconds?
     package var timeToLive: Milliseconds
@@ -20,6 +22,8 @@ package struct JobRequest: Sendable {
             throw RoostError(.invalid, "field 'input': must be a JSON object")
         }
         payload = JobPayload(input: Array(bytes[input.value]), extra: Self.extra(members, of: bytes))
+        s3Config = members.last { $0.key == "s3Config" }.map { Array(bytes[$0.value]) }
+        if s3Config == Array("null".utf8) { s3Config = nil }
         webhook = try Self.webhook(Self.value("webhook", members, bytes))
         let policy = Self.value("policy", members, bytes) ?? .object([])
         guard case .object = policy else { throw RoostError(.invalid, "field 'policy': must be a JSON object") }
@@ -31,10 +35,10 @@ package struct JobRequest: Sendable {
         isLowPriority = policy["lowPriority"]?.bool ?? false
     }
 
-    /// Everything but input and id goes to the worker as it came.
+    /// Everything but input, id and the secrets goes to the worker as it came.
     private static func extra(_ members: [JSONReader.RawMember], of bytes: [UInt8]) -> [UInt8] {
         var out: [UInt8] = []
-        for member in members where member.key != "input" && member.key != "id" {
+        for member in members where !["input", "id", "s3Config"].contains(member.key) {
             if !out.isEmpty { out.append(UInt8(ascii: ",")) }
             JSON.quote(member.key, to: &out)
             out.append(UInt8(ascii: ":"))

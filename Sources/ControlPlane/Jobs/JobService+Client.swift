@@ -23,17 +23,18 @@ extension JobService {
             executionTimeout: request.executionTimeout ?? Int64(endpoint.executionTimeoutMs),
             retention: isSync ? settings.syncRetention : settings.retention, webhook: request.webhook,
             lifecycle: JobLifecycle(queuedAt: time))
+        let payload = try secrets.seal(request, job: id, standard: endpoint.objectStore)
         if let worker = reserveTaker(of: endpoint.id) {
             _ = job.lifecycle.lease(to: worker.id, at: time)
-            do { try await store.insert(job, payload: request.payload) } catch {
+            do { try await store.insert(job, payload: payload) } catch {
                 park(worker.parked, of: worker.id)
                 throw error
             }
-            begin(job, on: worker, payload: request.payload)
+            begin(job, on: worker, payload: payload)
         } else {
-            try await store.insert(job, payload: request.payload)
-            let isSmall = request.payload.input.count + request.payload.extra.count <= 16 << 10
-            live[id] = Live(job: job, payload: isSmall && live.count < 100_000 ? request.payload : nil)
+            try await store.insert(job, payload: payload)
+            let isSmall = payload.input.count + payload.extra.count <= 16 << 10
+            live[id] = Live(job: job, payload: isSmall && live.count < 100_000 ? payload : nil)
             enqueue(job)
             schedule(.expiry(job: id), at: job.expiresAt)
             feed(endpoint.id)

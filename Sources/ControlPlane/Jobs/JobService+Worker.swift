@@ -97,7 +97,7 @@ extension JobService {
         queues[job.endpointID, default: EndpointQueue()].running += 1
         book(job, on: worker.id)
         schedule(.expiry(job: job.id), at: job.expiresAt)
-        worker.parked.continuation.resume(returning: [JobView.handout(job, payload: payload)])
+        worker.parked.continuation.resume(returning: [JobView.handout(job, payload: secrets.open(payload, job: job.id))])
         if sessions[worker.id] == nil {
             // It died while the lease was written.
             Task { try await self.lose(job.id, worker: worker.id, reason: "the worker ended as it got the job") }
@@ -155,7 +155,7 @@ extension JobService {
                 var payload = live[job.id]?.payload
                 if payload == nil { payload = try await store.payload(of: job.id) }
                 live[job.id]?.payload = nil
-                if let payload { handouts.append(JobView.handout(job, payload: payload)) }
+                if let payload { handouts.append(JobView.handout(job, payload: secrets.open(payload, job: job.id))) }
             }
             return handouts
         } catch {

@@ -40,6 +40,7 @@ package actor JobService {
 
     let store: any Store
     let settings: JobSettings
+    nonisolated let secrets: JobSecrets
     nonisolated let now: @Sendable () -> Milliseconds
     let log: Logger
     /// Endpoints whose demand changed.
@@ -58,11 +59,12 @@ package actor JobService {
     private(set) var isStopping = false
 
     package init(
-        store: any Store, settings: JobSettings, demand: Wakeups, webhooks: Wakeups,
+        store: any Store, settings: JobSettings, secrets: JobSecrets, demand: Wakeups, webhooks: Wakeups,
         signals: AsyncStream<WorkerSignal>.Continuation, now: @escaping @Sendable () -> Milliseconds, log: Logger
     ) {
         self.store = store
         self.settings = settings
+        self.secrets = secrets
         self.demand = demand
         self.webhooks = webhooks
         self.signals = signals

@@ -42,7 +42,7 @@ package protocol Store: Sendable {
 }
 
 package enum DocumentKind: String, Sendable, CaseIterable {
-    case endpoint, template, volume, key, s3key, image, worker
+    case endpoint, template, volume, key, s3key, objectstore, image, worker
 }
 
 /// What the client sent, as the bytes it came in.

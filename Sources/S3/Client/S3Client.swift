@@ -26,7 +26,8 @@ package struct S3Client: Sendable {
     package var secret: String
 
     /// Tries of one request, the first among them.
-    private static let tries = 4
+    package var tries = 4
+    package var timeout: TimeAmount = .hours(24)
 
     package init(endpoint: String, region: String, accessKey: String, secret: String) {
         (self.endpoint, self.region, self.accessKey, self.secret) = (endpoint, region, accessKey, secret)
@@ -62,9 +63,9 @@ package struct S3Client: Sendable {
                 let response = try await once(method, bucket, key, query, headers, body)
                 if response.status.code < 300 { return response }
                 let failure = await Self.failure(response)
-                guard failure.status >= 500, failure.status != 501, failure.status != 507, attempt < Self.tries else { throw failure }
+                guard failure.status >= 500, failure.status != 501, failure.status != 507, attempt < tries else { throw failure }
             } catch let error as S3Failure { throw error } catch {
-                guard attempt < Self.tries, !Task.isCancelled else { throw error }
+                guard attempt < tries, !Task.isCancelled else { throw error }
             }
             try await Task.sleep(for: .milliseconds(100 << attempt))
             attempt += 1
@@ -87,7 +88,7 @@ package struct S3Client: Sendable {
         request.method = method
         for (name, value) in signed where name != "host" { request.headers.add(name: name, value: value) }
         if let body { request.body = .bytes(body) }
-        return try await HTTPClient.shared.execute(request, timeout: .hours(24))
+        return try await HTTPClient.shared.execute(request, timeout: timeout)
     }
 
     private static func failure(_ response: HTTPClientResponse) async -> S3Failure {

@@ -176,6 +176,10 @@ extension S3Service {
         var record = ObjectRecord()
         var bytes = 0
         for (name, value) in headers {
+            // A form's fields are no headers yet: what they hold must be fit to become one.
+            guard ObjectRecord.isPlain(value) || !(ObjectRecord.keptHeaders.contains(name) || name.hasPrefix("x-amz-meta-")) else {
+                throw S3Error(.invalidArgument, "\(name.prefix(80)) has control characters")
+            }
             if ObjectRecord.keptHeaders.contains(name) {
                 record.headers[name] = name == "content-encoding" ? contentEncoding(value) : value
             } else if name.hasPrefix("x-amz-meta-") {

@@ -56,7 +56,7 @@ package final class S3Door: Sendable {
     /// The port that was bound.
     package let port: Int
 
-    private static let stackBytes = 512 << 10
+    private static let stackBytes = 1 << 20
     /// A head must be there within this many seconds of its first byte.
     private static let headSeconds: Int64 = 30
     /// What is read of a body that was refused, so that its sender hears why.

@@ -34,12 +34,24 @@ final class S3Service: Sendable {
             guard credential.volumes == nil else {
                 throw S3Error(.accessDenied, "the access key does not reach the bucket '\(name.prefix(80))'")
             }
+            if Self.isMonth(name) {
+                throw S3Error(
+                    .noSuchBucket,
+                    "there is no bucket '\(name)': rp_upload makes that name up from the month where none is given. Put the volume into "
+                        + "BUCKET_ENDPOINT_URL or endpointUrl (http://HOST:PORT/VOLUME), or pass bucket_name")
+            }
             throw S3Error(.noSuchBucket, "there is no bucket '\(name.prefix(80))': a bucket is a network volume, by id or unique name")
         }
         guard credential.allows(volume: bucket.id) else {
             throw S3Error(.accessDenied, "the access key does not reach the bucket '\(name.prefix(80))'")
         }
         return bucket
+    }
+
+    /// `11-26`: what RunPod's SDK calls a bucket that nobody named.
+    private static func isMonth(_ name: String) -> Bool {
+        let parts = name.split(separator: "-", omittingEmptySubsequences: false)
+        return parts.count == 2 && parts.allSatisfy { $0.utf8.count == 2 && $0.allSatisfy(\.isNumber) }
     }
 
     /// Answers a request, or throws what it is refused with.

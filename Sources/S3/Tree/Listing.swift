@@ -63,7 +63,7 @@ struct Lister {
         else { return lister.page }
         // A link to a directory is not listed in its own right; what lies behind it has its own keys.
         if !base.isEmpty, query.prefix == base { try lister.addDirectory(base, directory) }
-        _ = try lister.visit(base, directory)
+        try lister.walk(base, directory)
         return lister.page
     }
 
@@ -76,26 +76,53 @@ struct Lister {
     /// A prefix that no key can have names nothing, and is no error.
     private static func isPath(_ base: [UInt8]) -> Bool { base.isEmpty || (try? ObjectKey(base)) != nil }
 
-    /// False once the page is full.
-    private mutating func visit(_ path: [UInt8], _ directory: Descriptor) throws -> Bool {
-        let snapshot = try tree.shared.snapshots.snapshot(of: directory)
-        for index in start(in: snapshot, path)..<max(snapshot.count, start(in: snapshot, path)) {
-            let (name, kind) = snapshot[index]
-            let key = path + name
-            guard key.starts(with: query.prefix) else {
-                if query.prefix.lexicographicallyPrecedes(key) { return true }
-                continue
-            }
-            guard key.count <= ObjectKey.maximumBytes, !isPassed(key, kind) else { continue }
-            if let common = commonPrefix(of: key) {
-                guard add(prefix: common) else { return false }
-            } else if kind == .directory {
-                guard try descend(key, name, directory) else { return false }
-            } else if !(try addFile(key, name, kind, directory)) {
-                return false
+    /// A directory under way. Kept in an array, not on the stack: workers can make trees deeper than any stack.
+    private struct Level {
+        var path: [UInt8]
+        var directory: Descriptor
+        var snapshot: DirectorySnapshot
+        var index: Int
+    }
+
+    private enum Step {
+        case next, beyondPrefix, full
+        case descend(Level)
+    }
+
+    private mutating func walk(_ base: [UInt8], _ directory: Descriptor) throws {
+        var levels = [try level(base, directory)]
+        while var current = levels.popLast() {
+            guard current.index < current.snapshot.count else { continue }
+            let index = current.index
+            current.index += 1
+            switch try step(current, index) {
+            case .next: levels.append(current)
+            case .descend(let below): levels += [current, below]
+            case .beyondPrefix: continue
+            case .full: return
             }
         }
-        return true
+    }
+
+    private func level(_ path: [UInt8], _ directory: Descriptor) throws -> Level {
+        let snapshot = try tree.shared.snapshots.snapshot(of: directory)
+        return Level(path: path, directory: directory, snapshot: snapshot, index: start(in: snapshot, path))
+    }
+
+    private mutating func step(_ level: Level, _ index: Int) throws -> Step {
+        let (name, kind) = level.snapshot[index]
+        let key = level.path + name
+        guard key.starts(with: query.prefix) else { return query.prefix.lexicographicallyPrecedes(key) ? .beyondPrefix : .next }
+        guard key.count <= ObjectKey.maximumBytes, !isPassed(key, kind) else { return .next }
+        if let common = commonPrefix(of: key) { return add(prefix: common) ? .next : .full }
+        guard kind == .directory else { return try addFile(key, name, kind, level.directory) ? .next : .full }
+        let text = String(decoding: name.dropLast(), as: UTF8.self)
+        let raw = openat(level.directory.raw, text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+        // It went while we walked: then it has nothing in it.
+        guard raw >= 0 else { return .next }
+        let directory = Descriptor(raw)
+        guard try addDirectory(key, directory) else { return .full }
+        return .descend(try self.level(key, directory))
     }
 
     /// Where in a directory the page can begin.
@@ -141,16 +168,6 @@ struct Lister {
         if page.count < query.limit { return true }
         page.isTruncated = true
         return false
-    }
-
-    private mutating func descend(_ key: [UInt8], _ name: ArraySlice<UInt8>, _ above: Descriptor) throws -> Bool {
-        let text = String(decoding: name.dropLast(), as: UTF8.self)
-        let raw = openat(above.raw, text, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-        // It went while we walked: then it has nothing in it.
-        guard raw >= 0 else { return true }
-        let directory = Descriptor(raw)
-        guard try addDirectory(key, directory) else { return false }
-        return try visit(key, directory)
     }
 
     /// Adds `name/` where the directory is an object.

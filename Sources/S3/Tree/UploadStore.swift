@@ -102,15 +102,19 @@ extension VolumeTree {
 
     /// A file to write a part into, in the upload's own folder.
     package func stagePart(of upload: Upload) throws -> StagedFile {
-        let raw = Glibc.open(folder(upload.id), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        try StagedFile(in: openFolder(upload.id), name: "part-" + Identifier.uuid())
+    }
+
+    private func openFolder(_ id: String) throws(S3Error) -> Descriptor {
+        let raw = Glibc.open(folder(id), O_RDONLY | O_DIRECTORY | O_CLOEXEC)
         guard raw >= 0 else { throw S3Error(.noSuchUpload, "the upload was completed or aborted meanwhile") }
-        return try StagedFile(in: Descriptor(raw), name: "part-" + Identifier.uuid())
+        return Descriptor(raw)
     }
 
     /// Puts a part in its place, durably, instead of an earlier one of its number.
     package func publishPart(_ number: Int, of upload: Upload, _ staged: StagedFile, _ record: ObjectRecord, time: Int64) throws {
         var record = record
-        let folder = Descriptor(try check(Glibc.open(folder(upload.id), O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", upload.id))
+        let folder = try openFolder(upload.id)
         try staged.seal(&record, like: folder.status(), time: time)
         _ = try durability.commit(contents: staged, in: folder) {
             // Not under the upload's lock: its completion waits for the group. A part that comes while the upload ends

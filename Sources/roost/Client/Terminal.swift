@@ -5,6 +5,8 @@ import Resource
 enum Terminal {
     static func error(_ text: String) { write("roost: \(text)\n") }
 
+    static func prompt(_ text: String) { write(text) }
+
     private static func write(_ text: String) {
         let bytes = Array(text.utf8)
         _ = Glibc.write(2, bytes, bytes.count)
