@@ -26,8 +26,8 @@ struct Answer {
     }
 
     /// A document with `body` inside its root.
-    static func xml(_ root: String, _ body: (inout XMLWriter) -> Void) -> Answer {
-        var xml = XMLWriter()
+    static func xml(_ root: String, capacity: Int = 1_024, _ body: (inout XMLWriter) -> Void) -> Answer {
+        var xml = XMLWriter(capacity: capacity)
         xml.element(root, attributes: XMLWriter.namespace, body)
         return .xml(xml.bytes)
     }

@@ -3,6 +3,24 @@ import Resource
 /// Listings. All state is in the marker that the client sends back.
 extension S3Service {
     private static let maximumKeys = 1_000
+    /// A page that took longer came from a disk rather than from memory.
+    private static let coldMilliseconds: Int64 = 8
+
+    private static let pagesAhead = 8
+
+    /// Brings the next pages' inodes into memory while the client is busy with this one. One such reading at a time.
+    private func readAhead(_ query: ListQuery, of tree: VolumeTree) {
+        guard readsAhead.compareExchange(expected: false, desired: true, ordering: .acquiringAndReleasing).exchanged else { return }
+        let isStarted = DetachedThread.start { [self] in
+            var query = query
+            for _ in 0..<Self.pagesAhead {
+                guard let page = try? tree.list(query), page.isTruncated else { break }
+                query.after = page.last
+            }
+            readsAhead.store(false, ordering: .releasing)
+        }
+        if !isStarted { readsAhead.store(false, ordering: .releasing) }
+    }
 
     func listObjectsV2(_ request: S3Request) throws -> Answer {
         let listing = try Listing(request)
@@ -15,7 +33,7 @@ extension S3Service {
         }
         let page = try listing.page(request, after)
         let showsOwner = request.parameter("fetch-owner") == "true"
-        return .xml("ListBucketResult") { xml in
+        return .xml("ListBucketResult", capacity: 1_024 + page.count * 320) { xml in
             listing.begin(&xml, request)
             xml.text("KeyCount", String(page.count))
             if let token { xml.text("ContinuationToken", token) }
@@ -32,7 +50,7 @@ extension S3Service {
         let isPrefix = !listing.query.delimiter.isEmpty && marker.hasSuffix(String(decoding: listing.query.delimiter, as: UTF8.self))
         let after: ListQuery.Marker = isPrefix ? .prefix(Array(marker.utf8)) : .key(Array(marker.utf8))
         let page = try listing.page(request, marker.isEmpty ? nil : after)
-        return .xml("ListBucketResult") { xml in
+        return .xml("ListBucketResult", capacity: 1_024 + page.count * 320) { xml in
             listing.begin(&xml, request)
             xml.text("Marker", listing.shown(Array(marker.utf8)))
             if page.isTruncated, let last = page.last { xml.text("NextMarker", listing.shown(last.bytes)) }
@@ -72,7 +90,14 @@ extension S3Service {
         func page(_ request: S3Request, _ after: ListQuery.Marker?) throws -> ListPage {
             var query = query
             query.after = after
-            return try request.service.tree(request.bucket()).list(query)
+            let (service, tree) = (request.service, try request.service.tree(request.bucket()))
+            let begin = service.nowMilliseconds
+            let page = try tree.list(query)
+            if page.isTruncated, let last = page.last, service.nowMilliseconds - begin > S3Service.coldMilliseconds {
+                query.after = last
+                service.readAhead(query, of: tree)
+            }
+            return page
         }
 
         func shown(_ bytes: [UInt8]) -> String { S3Service.shown(bytes, encoded: encodes) }

@@ -56,7 +56,6 @@ package final class S3Door: Sendable {
     /// The port that was bound.
     package let port: Int
 
-    private static let stackBytes = 1 << 20
     /// A head must be there within this many seconds of its first byte.
     private static let headSeconds: Int64 = 30
     /// What is read of a body that was refused, so that its sender hears why.
@@ -74,7 +73,7 @@ package final class S3Door: Sendable {
         port = Int(bound)
         // Before the first request, as what is staged now is nobody's.
         sweep(isStart: true)
-        start { $0.accept() }
+        _ = DetachedThread.start { [self] in accept() }
     }
 
     package var isSecure: Bool { context != nil }
@@ -111,29 +110,6 @@ package final class S3Door: Sendable {
 
     // MARK: - Threads
 
-    private final class Start {
-        let door: S3Door
-        let body: (S3Door) -> Void
-
-        init(door: S3Door, body: @escaping (S3Door) -> Void) {
-            self.door = door
-            self.body = body
-        }
-    }
-
-    @discardableResult
-    private func start(_ body: @escaping (S3Door) -> Void) -> Bool {
-        let context = Unmanaged.passRetained(Start(door: self, body: body))
-        let outcome = cl_start_thread(
-            { raw in
-                guard let raw else { return }
-                let start = Unmanaged<Start>.fromOpaque(raw).takeRetainedValue()
-                start.body(start.door)
-            }, context.toOpaque(), Self.stackBytes)
-        if outcome < 0 { context.release() }
-        return outcome >= 0
-    }
-
     private func accept() {
         while true {
             let socket = cl_accept(listener, Int32(configuration.silenceSeconds), Int32(configuration.silenceSeconds))
@@ -150,7 +126,7 @@ package final class S3Door: Sendable {
                 guard state.sockets.count < configuration.maximumConnections else { return false }
                 return state.sockets.insert(socket).inserted
             }
-            guard isWelcome, start({ $0.serve(socket) }) else {
+            guard isWelcome, DetachedThread.start({ [self] in serve(socket) }) else {
                 refuse(socket, isKnown: isWelcome)
                 continue
             }

@@ -1,6 +1,7 @@
 import Disk
 import Glibc
 import Logging
+import Synchronization
 
 /// All operations of the door, free of sockets.
 final class S3Service: Sendable {
@@ -8,6 +9,7 @@ final class S3Service: Sendable {
     let authenticator: Authenticator
     let shared = TreeShared()
     let gate = BucketGate()
+    let readsAhead = Atomic(false)
     let domains: [String]
     let log: Logger
 
