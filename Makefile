@@ -32,7 +32,7 @@ check: setup
 bench: setup build
 	$(PYTHON) Benchmarks/bench.py
 
-# Parts of it: make bench-s3 PART="transfers listings completion memory"
+# Parts of it: make bench-s3 PART="transfers listings buckets completion memory"
 bench-s3: setup build
 	$(PYTHON) Benchmarks/s3.py $(PART)
 

@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOST
+import requests
+from conftest import ROOST, wait_until
 
 MIB = 1 << 20
 
@@ -134,6 +135,19 @@ def test_mistakes_are_named(server, bucket, tmp_path):
     assert "no bucket" in server.cli("volume", "ls", "no-such-volume", code=1).stderr
     # No key stays behind.
     assert not [key for key in server.get("/v1/s3keys") if key["name"] == "roost volume"]
+
+
+def test_the_door_is_where_the_api_is(make_server):
+    server = make_server()
+    assert server.get("/v1/s3")["url"] == server.s3_url
+    server.terminate()
+    process = server.spawn("--s3-listen", f"0.0.0.0:{server.s3_port}").process
+    wait_until(lambda: "roost listens" in server.log.read_text(), 20)
+    for host, expected in ((f"127.0.0.1:{server.port}", "127.0.0.1"), (f"roost.example:{server.port}", "roost.example"), ("bad host", "127.0.0.1")):
+        answer = requests.get(f"{server.url}/v1/s3", headers={"Authorization": server.KEY, "Host": host}, timeout=10)
+        if answer.status_code == 200:
+            assert answer.json()["url"] == f"http://{expected}:{server.s3_port}"
+    assert process.poll() is None
 
 
 def rclone(server, *arguments):

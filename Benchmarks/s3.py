@@ -358,6 +358,23 @@ for j in range(200000): os.close(os.open(f"file-{{j * 7919 % 200000:06}}.bin", o
         server.close()
 
 
+def buckets():
+    """CreateBucket makes a filesystem: what the client waits for."""
+    (FOLDER / "buckets").mkdir()
+    server = Server(FOLDER / "buckets", {"bucketSizeGb": 10, "minimumVolumeGb": 10}).start()
+    try:
+        client, times = server.s3(), []
+        client.list_buckets()
+        for number in range(8):
+            begin = time.monotonic()
+            client.create_bucket(Bucket=f"made-{number}")
+            times.append((time.monotonic() - begin) * 1000)
+            client.delete_bucket(Bucket=f"made-{number}")
+        say(f"\nCreateBucket of 10 GB: median {statistics.median(times):.0f} ms, slowest {max(times):.0f} ms (aim < 100)")
+    finally:
+        server.close()
+
+
 def completion():
     (FOLDER / "complete").mkdir()
     server = Server(FOLDER / "complete").start()
@@ -445,7 +462,7 @@ def memory():
 def main():
     subprocess.run([ROOT / "scripts/setup.sh", "wrk", "procps"], check=True)
     try:
-        for name, part in (("transfers", transfers), ("listings", listings), ("completion", completion), ("memory", memory)):
+        for name, part in (("transfers", transfers), ("listings", listings), ("buckets", buckets), ("completion", completion), ("memory", memory)):
             if not ONLY or name in ONLY:
                 part()
     finally:

@@ -118,9 +118,9 @@ struct ManagementController: Sendable {
 
     private func addS3Keys(to router: Router<Context>) {
         let (catalog, s3) = (plane.catalog, s3)
-        read(router, "/v1/s3") { _, _ in
+        read(router, "/v1/s3") { request, _ in
             guard let s3 else { throw RoostError(.notFound, "the S3 door is off: start the server with --s3-listen") }
-            return .json(["url": .string(s3.url)])
+            return .json(["url": .string(s3.url(authority: request.head.authority))])
         }
         read(router, "/v1/s3keys") { _, _ in
             .json(.array(catalog.snapshot.s3Keys.values.sorted { $0.createdAt < $1.createdAt }.map(\.json)))

@@ -26,10 +26,24 @@ package struct S3Gateway: Service {
         }
     }
 
-    /// Where clients reach it.
-    package var url: String {
-        let base = Plane.apiBase(host: settings.host, port: door.port)
+    /// Where clients on this machine reach it.
+    package var url: String { url(authority: nil) }
+
+    /// Where a client reaches it that called the API by `authority`, its `Host`: a door that listens on all addresses is
+    /// wherever the API was found.
+    func url(authority: String?) -> String {
+        var base = Plane.apiBase(host: settings.host, port: door.port)
+        if let authority, ["0.0.0.0", "::"].contains(settings.host), let name = Self.name(authority) { base = "http://\(name):\(door.port)" }
         return door.isSecure ? base.replacing("http://", with: "https://", maxReplacements: 1) : base
+    }
+
+    /// The host of an authority, without its port; nil for what is no host.
+    private static func name(_ authority: String) -> Substring? {
+        let end = authority.lastIndex(of: ":")
+        let isPort = end.map { !authority[$0...].contains("]") } ?? false
+        let name = isPort ? authority[..<(end ?? authority.endIndex)] : authority[...]
+        let isHost = !name.isEmpty && name.allSatisfy { $0.isASCII && ($0.isLetter || $0.isNumber || ".-:[]_".contains($0)) }
+        return isHost ? name : nil
     }
 
     /// Multipart uploads of a volume that wait for their completion.
