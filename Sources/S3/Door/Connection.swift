@@ -6,7 +6,7 @@ import Synchronization
 /// A client's socket, plain or TLS, read and written by one thread that waits.
 final class Connection {
     let socket: Int32
-    private let tls: UnsafeMutableRawPointer?
+    private var tls: UnsafeMutableRawPointer?
     private var buffer = [UInt8](repeating: 0, count: 16 << 10)
     private var start = 0
     private var end = 0
@@ -29,7 +29,12 @@ final class Connection {
         self.tls = tls
     }
 
-    deinit { if let tls { ctls_close(tls) } }
+    /// Says goodbye, while the socket is still this connection's: its number means another one soon.
+    func hangUp() {
+        if let tls { ctls_close(tls) }
+        tls = nil
+        isBroken = true
+    }
 
     // MARK: - Receiving
 

@@ -157,6 +157,8 @@ package final class S3Door: Sendable {
             tls = accepted
         }
         let connection = Connection(socket: socket, tls: tls)
+        // Before `leave` closes the socket.
+        defer { connection.hangUp() }
         state.withLock { $0.connections[socket] = connection }
         repeat {
             // First the mark, then the look: whoever stops the door does it the other way round.
