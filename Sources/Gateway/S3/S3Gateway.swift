@@ -33,7 +33,9 @@ package struct S3Gateway: Service {
     /// wherever the API was found.
     func url(authority: String?) -> String {
         var base = Plane.apiBase(host: settings.host, port: door.port)
-        if let authority, ["0.0.0.0", "::"].contains(settings.host), let name = Self.name(authority) { base = "http://\(name):\(door.port)" }
+        if let authority, ["0.0.0.0", "::"].contains(settings.host), let name = Self.name(authority) {
+            base = "http://\(name):\(door.port)"
+        }
         return door.isSecure ? base.replacing("http://", with: "https://", maxReplacements: 1) : base
     }
 
