@@ -1,7 +1,6 @@
 """The user's own S3 storage: `s3Config` through to the handler with its secret sealed on the way, and stores by name."""
 
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -11,9 +10,7 @@ import subprocess
 import sys
 import threading
 
-import boto3
 import pytest
-import requests
 from conftest import ROOST, wait_until
 
 SECRET = "sec/ret+with\\n=odd: \"signs\""
@@ -214,7 +211,6 @@ def test_a_store_that_hangs_or_speaks_tls_or_lies(server, bucket):
                 server.call("DELETE", "/v1/objectstores/odd", expect=204)
 
     assert "does not answer within 10 seconds" in check(None)
-    assert "RequestTimeTooSkewed" in check(b"") or True
     skewed = b"<Error><Code>RequestTimeTooSkewed</Code><Message>m</Message></Error>"
     assert "clock" in check(b"HTTP/1.1 403 F\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(skewed) + skewed)
     moved = b"<Error><Code>PermanentRedirect</Code><Message>elsewhere</Message></Error>"
@@ -249,4 +245,3 @@ def test_the_command_line(server, foreign):
     assert {store["name"] for store in listed} >= {"by-env", "by-stdin", "wrong"}
     for name in ("by-env", "by-stdin", "wrong"):
         server.cli("store", "delete", name)
-    assert boto3 and requests and io

@@ -7,7 +7,6 @@ import os
 import zlib
 
 import boto3
-import botocore.exceptions
 import pytest
 from conftest import wait_until
 from test_s3_objects import refused

@@ -8,12 +8,11 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 
 import boto3
 import pytest
 from conftest import wait_until
-from sigv4 import Signer, code
+from sigv4 import Signer
 from test_s3_objects import refused
 
 
@@ -51,7 +50,7 @@ result = [content, oct(info.st_mode & 0o777), sorted(os.listdir("/runpod-volume"
 
 
 def test_etags_of_foreign_files(server, s3, bucket):
-    server.on_volume(bucket, "open('f', 'w').write('one'); open('big', 'w').truncate(1 << 33)" if False else "open('f', 'w').write('one')")
+    server.on_volume(bucket, "open('f', 'w').write('one')")
     head = s3.head_object(Bucket=bucket, Key="f")
     etag = head["ETag"]
     assert etag.endswith('-0"') and len(etag) > 10 and head["ContentType"] == "binary/octet-stream"
@@ -311,8 +310,8 @@ def test_what_was_answered_is_on_the_disk(make_server, tmp_path):
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     mount.mkdir()
-    script = f"mount -o loop,nouuid {copy} {mount} && cd {mount}/data && find . -type f -size -9000k -exec md5sum {{}} + && stat -c %s parts && getfattr -n user.s3 --only-values parts"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script.replace(" && getfattr -n user.s3 --only-values parts", "")], capture_output=True, text=True)
+    script = f"mount -o loop,nouuid {copy} {mount} && cd {mount}/data && find . -type f -size -9000k -exec md5sum {{}} + && stat -c %s parts"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = {line.split("  ./", 1)[1]: line.split()[0] for line in done.stdout.splitlines() if "  ./" in line}
     found.pop("parts", None)
@@ -355,4 +354,3 @@ def test_stopping_lets_requests_finish(make_server):
     assert server.process.wait(30) == 0
     server.start()
     assert server.s3().get_object(Bucket="stop", Key="k")["Body"].read() == b"onetwo"
-    assert code(b"<Code>x</Code>") == "x" and time

@@ -23,7 +23,6 @@ import threading
 import time
 import urllib.parse
 
-import boto3
 import botocore.config
 import requests
 

@@ -211,7 +211,7 @@ def main():
         show_table(["WORKER", "ROOST'S PART MS", "FIRST POLL MS", "JOB WAITED MS", "JOB RAN MS", "ALL IN ALL MS"], starts)
         step("What each storage did")
         shown = roost.call("GET", f"/v1/networkvolumes/{volume}")
-        say(f"image:             one copy on the local disk, mounted read-only into every worker")
+        say("image:             one copy on the local disk, mounted read-only into every worker")
         say(f"container volume:  5 GB at most for each of {len({row[0] for row in starts})} workers, gone with the worker")
         say(f"network volume:    {shown['usedBytes'] / 1e6:.0f} MB used of {shown['size']} GB; filled through S3, outlived all workers")
         say(f"\nDone in {time.monotonic() - begin:.0f} s. Next: the quickstart in README.md; `{ROOST.relative_to(ROOT)} --help`.")
