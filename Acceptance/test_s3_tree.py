@@ -77,13 +77,14 @@ for name, value in {
     'inject': head + b'{"h":{"content-type":"x\\r\\nSet-Cookie: a=b"}}', 'meta': head + b'{"m":{"a: b\\r\\nx":"y"}}', 'broken': b'\xff\xfe', 'huge': b'1' * 12000,
     'nested': head + b'{"h":' + b'[' * 255, 'deeper': head + b'{"h":' + b'[' * 5000, 'objects': head + b'{"h":' * 250,
     'long': head + b'{"p":"' + b'9' * 3000 + b'x99999999999999999999"}', 'parts': head + b'{"p":"9223372036854775807x9999,9223372036854775807x10000"}',
+    'product': head + b'{"p":"1125899906842624x10000"}', 'sum': head + b'{"p":"' + b'922337203685477x10000,' * 5 + b'1x1"}',
 }.items():
     open(name, 'w').write('x')
     os.utime(name, ns=(info.st_mtime_ns, info.st_mtime_ns))
     os.setxattr(name, 'user.s3', value)
 os.mkdir('folder'); os.setxattr('folder', 'user.s3', head)
 """)
-    for key in ("inject", "meta", "broken", "huge", "nested", "deeper", "objects", "long", "parts"):
+    for key in ("inject", "meta", "broken", "huge", "nested", "deeper", "objects", "long", "parts", "product", "sum"):
         head = s3.head_object(Bucket=bucket, Key=key)
         assert "set-cookie" not in head["ResponseMetadata"]["HTTPHeaders"] and head["ContentLength"] == 1
         assert s3.get_object(Bucket=bucket, Key=key)["Body"].read() == b"x"
@@ -92,7 +93,7 @@ os.mkdir('folder'); os.setxattr('folder', 'user.s3', head)
                 s3.get_object(Bucket=bucket, Key=key, PartNumber=number)
             except s3.exceptions.ClientError as error:
                 assert error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 416)
-    assert len(keys(s3, bucket)) == 11
+    assert len(keys(s3, bucket)) == 13
 
 
 def test_deep_trees_and_odd_times(server, s3, bucket):

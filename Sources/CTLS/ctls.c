@@ -51,8 +51,6 @@ ssize_t ctls_write(void *connection, const void *buffer, size_t size) {
     return outcome(connection, SSL_write(connection, buffer, size > 1 << 30 ? 1 << 30 : (int)size));
 }
 
-int ctls_pending(void *connection) { return SSL_pending(connection); }
-
 void ctls_close(void *connection) {
     SSL_shutdown(connection);
     SSL_free(connection);

@@ -12,6 +12,4 @@ void *ctls_accept(void *context, int socket);
 /* Bytes read or written; 0 at the peer's end; -1 for an error, -2 for the socket's timeout. */
 ssize_t ctls_read(void *connection, void *buffer, size_t size);
 ssize_t ctls_write(void *connection, const void *buffer, size_t size);
-/* Bytes already decrypted and waiting. */
-int ctls_pending(void *connection);
 void ctls_close(void *connection);

@@ -38,9 +38,6 @@ final class Connection {
 
     // MARK: - Receiving
 
-    /// Bytes that came but were not taken.
-    var hasBuffered: Bool { start < end }
-
     /// Up to the buffer's size, from what came already or else from the socket.
     func receive(_ target: UnsafeMutableRawBufferPointer) -> Reading {
         if start < end {

@@ -46,7 +46,8 @@ extension S3Service {
         if !(try Self.directive(request, "x-amz-tagging-directive")) { record.tags = object.record.tags }
         record.etag = object.record.etag
         (record.checksum, record.parts) = (object.record.checksum, object.record.parts)
-        let staged = try copy(object, ByteRange(offset: 0, length: object.state.size), to: tree.stage(), tree)
+        let staged = try tree.stage()
+        try staged.append(from: object.descriptor.raw, ByteRange(offset: 0, length: object.state.size))
         let state = try tree.publish(staged, as: key, record, if: conditions, time: nowMilliseconds)
         return Self.copied("CopyObjectResult", state.etag, record.checksum, state.modifiedNs)
     }
@@ -60,17 +61,13 @@ extension S3Service {
         }
     }
 
-    private func copy(_ object: OpenObject, _ range: ByteRange, to staged: StagedFile, _ tree: VolumeTree) throws -> StagedFile {
-        try staged.append(from: object.descriptor.raw, range)
-        return staged
-    }
-
     func uploadPartCopy(_ request: S3Request) throws -> Answer {
         let (tree, key) = try request.object(writes: true)
         let (number, upload) = try part(request, tree, key)
         let (object, _, _) = try source(request)
         let range = try ByteRange.copySource(request.header("x-amz-copy-source-range"), size: object.state.size)
-        let staged = try copy(object, range, to: tree.stagePart(of: upload), tree)
+        let staged = try tree.stagePart(of: upload)
+        try staged.append(from: object.descriptor.raw, range)
         // Nobody read the bytes, so there is no MD5 of them: the ETag tells the same parts from others, which is its job.
         let origin = "\(object.state.etag) \(range.offset) \(range.length)"
         let record = ObjectRecord(etag: Digest.md5(origin))

@@ -65,7 +65,7 @@ extension S3Service {
     private static func runs(_ record: ObjectRecord) -> [(size: Int64, count: Int64)] {
         (record.parts ?? "").split(separator: ",").compactMap { run in
             let numbers = run.split(separator: "x").compactMap { Int64($0) }
-            return numbers.count == 2 && numbers.allSatisfy { $0 >= 0 && $0 <= 1 << 50 } ? (numbers[0], min(numbers[1], 10_000)) : nil
+            return numbers.count == 2 && numbers.allSatisfy { $0 >= 0 } ? (numbers[0], min(numbers[1], 10_000)) : nil
         }
     }
 
@@ -78,12 +78,14 @@ extension S3Service {
         let size = object.state.size
         var (offset, left) = (Int64(0), Int64(number))
         for run in runs(object.record) {
+            // A worker may have written the record: nothing in it may reach beyond the object, or beyond an integer.
+            let (bytes, isTooLarge) = run.size.multipliedReportingOverflow(by: min(left - 1, run.count))
+            guard !isTooLarge, bytes <= size - offset else { break }
+            offset += bytes
             guard left > run.count else {
-                offset += run.size * (left - 1)
-                guard offset + run.size <= size else { break }
+                guard run.size <= size - offset else { break }
                 return ByteRange(offset: offset, length: run.size)
             }
-            offset += run.size * run.count
             left -= run.count
         }
         guard number == 1, object.record.parts == nil else { throw S3Error(.invalidPartNumber, "the object has no part \(number)") }

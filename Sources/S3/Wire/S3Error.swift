@@ -10,7 +10,6 @@ package struct S3Error: Error, Sendable, Equatable {
         case bucketAlreadyOwnedByYou = "BucketAlreadyOwnedByYou"
         case bucketNotEmpty = "BucketNotEmpty"
         case entityTooLarge = "EntityTooLarge"
-        case expiredToken = "ExpiredToken"
         case incompleteBody = "IncompleteBody"
         /// Not Amazon's: the volume, or the disk beneath it, is full.
         case insufficientStorage = "InsufficientStorage"
@@ -85,7 +84,7 @@ package struct S3Error: Error, Sendable, Equatable {
         case .serviceUnavailable, .slowDown: 503
         case .insufficientStorage: 507
         case .accessControlListNotSupported, .authorizationHeaderMalformed, .authorizationQueryParametersError, .badDigest,
-            .contentSHA256Mismatch, .entityTooLarge, .expiredToken, .incompleteBody, .invalidArgument, .invalidBucketName,
+            .contentSHA256Mismatch, .entityTooLarge, .incompleteBody, .invalidArgument, .invalidBucketName,
             .invalidDigest, .invalidPart, .invalidPartNumber, .invalidPartOrder, .invalidPolicyDocument, .invalidRequest,
             .invalidStorageClass, .invalidTag, .keyTooLong, .malformedPOSTRequest, .malformedXML, .metadataTooLarge, .requestTimeout:
             400
