@@ -43,7 +43,7 @@ class Server:
         self.s3_port = 0
         self.scheme = "http"
         self.env = {"ROOST_ADMIN_KEY": self.KEY, **(env or {})}
-        self.config = {"minimumVolumeGb": 1, **(config or {})}
+        self.config = {"minimumVolumeGb": 1, "rclone": str(pathlib.Path(sys.executable).parent / "rclone"), **(config or {})}
         self.process = None
         self.starts = 0
 

@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(crun runc e2fsprogs xfsprogs erofs-utils mmdebstrap skopeo util-linux tar python3-venv python3-pip
-    libsqlite3-dev libssl-dev openssl curl jq "$@")
+    fuse3 libsqlite3-dev libssl-dev openssl curl jq "$@")
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")

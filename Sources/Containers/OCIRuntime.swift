@@ -126,11 +126,11 @@ package struct OCIRuntime: Sendable {
 }
 
 /// Waits for processes that are not our children.
-enum ProcessEnd {
+package enum ProcessEnd {
     private static let queue = DispatchQueue(label: "roost.process-end")
 
     /// Returns when the process has ended or the task is cancelled.
-    static func wait(for pid: Int32) async throws {
+    package static func wait(for pid: Int32) async throws {
         let descriptor = cl_pidfd_open(pid)
         if descriptor == -ESRCH { return }
         try checkRaw(descriptor, "pidfd_open", String(pid))

@@ -21,6 +21,8 @@ package struct ServerConfiguration: Sendable {
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
     package var s3 = S3Settings()
+    /// Path of rclone, for bucket mounts; nil looks for it.
+    package var rclone: String?
     /// Whether object stores may be at link-local addresses or this server's own API.
     package var allowsPrivateStores = false
     package var logLevel = "info"
@@ -64,6 +66,8 @@ package struct ServerConfiguration: Sendable {
             case "s3SilenceSeconds": s3.silenceSeconds = try number(member, 1...3_600)
             case "bucketSizeGb": s3.bucketSizeGb = try number(member, 1...NetworkVolume.maximumSize)
             case "abandonedUploadSeconds": s3.abandonedUploadSeconds = try number(member, 60...31_536_000)
+            case "s3PublicUrl": s3.publicURL = try publicURL(member)
+            case "rclone": rclone = try text(member)
             case "logLevel": logLevel = try text(member)
             default: throw RoostError(.invalid, "configuration: unknown key '\(member.key)'")
             }
@@ -77,6 +81,16 @@ package struct ServerConfiguration: Sendable {
     package mutating func listenS3(on text: String) throws(RoostError) {
         s3.isOn = text != "off"
         if s3.isOn { (s3.host, s3.port) = try Self.address(text) }
+    }
+
+    private func publicURL(_ member: JSON.Member) throws(RoostError) -> String {
+        var url = try text(member)
+        while url.hasSuffix("/") { url.removeLast() }
+        let rest = url.firstRange(of: "://").map { url[$0.upperBound...] } ?? ""
+        guard url.hasPrefix("http://") || url.hasPrefix("https://"), !rest.isEmpty, !rest.contains("/") else {
+            throw RoostError(.invalid, "configuration: 's3PublicUrl' must be http://HOST[:PORT] or https://HOST[:PORT]")
+        }
+        return url
     }
 
     private func domains(_ member: JSON.Member) throws(RoostError) -> [String] {
@@ -148,6 +162,8 @@ package struct S3Settings: Sendable {
     /// PEM files; TLS when both are given.
     package var certificate: String?
     package var privateKey: String?
+    /// Where clients elsewhere reach the door, for presigned URLs; nil is where it listens.
+    package var publicURL: String?
     /// Names under which buckets are hosts: `BUCKET.DOMAIN`.
     package var domains = ["localhost"]
     package var connections = 2_048
@@ -176,6 +192,7 @@ package struct DataLayout: Sendable {
     package var layerMounts: String { root + "/mnt/l" }
     package var volumeMounts: String { root + "/mnt/volumes" }
     package var workerMounts: String { root + "/mnt/workers" }
+    package var bucketMounts: String { root + "/mnt/buckets" }
 
     package func worker(_ id: String) -> String { workers + "/" + id }
     package func disk(of worker: String) -> String { workers + "/" + worker + "/disk.ext4" }
@@ -184,7 +201,7 @@ package struct DataLayout: Sendable {
     package func volumes(of center: DataCenter) -> String { center.storage ?? root + "/volumes/" + center.id }
 
     package func make() throws {
-        for folder in [root, images, uploads, templates, workers, logs, runtime, layerMounts, volumeMounts, workerMounts] {
+        for folder in [root, images, uploads, templates, workers, logs, runtime, layerMounts, volumeMounts, workerMounts, bucketMounts] {
             try Files.makeDirectories(folder)
         }
     }

@@ -14,6 +14,11 @@ package struct Plane: Sendable {
     package let workers: WorkerService
     package let scaler: ScalerService
     package let webhooks: WebhookService
+    package let places: ObjectPlaces
+    package let guardian: NetworkGuard
+    package let inputs: InputStager
+    package let spill: ResultSpill
+    package let syncs: SyncService
     let store: any Store
     private let signals: AsyncStream<WorkerSignal>
     private let signalling: AsyncStream<WorkerSignal>.Continuation
@@ -36,7 +41,11 @@ package struct Plane: Sendable {
         let roots = configuration.dataCenters.map { ($0.id, layout.volumes(of: $0)) }
         let volumeStore = VolumeStore(mounts: layout.volumeMounts, roots: Dictionary(roots, uniquingKeysWith: { $1 }))
         let secrets = try SecretBox(path: layout.secretKeys)
-        catalog = try await Catalog(store: store, configuration: configuration, secrets: secrets, demand: demand, now: now)
+        guardian = NetworkGuard(allowsAll: configuration.allowsPrivateStores, apiPort: configuration.port)
+        catalog = try await Catalog(
+            store: store, configuration: configuration, secrets: secrets, guardian: guardian, demand: demand, now: now)
+        places = ObjectPlaces(catalog: catalog, secrets: secrets)
+        inputs = InputStager(places: places, guardian: guardian, now: now)
         volumes = VolumeService(catalog: catalog, disks: volumeStore, store: store, log: log)
         images = ImageService(catalog: catalog, images: imageStore, layout: layout, log: log)
         let jobSecrets = JobSecrets(box: secrets, store: { [catalog] in catalog.s3Config(of: $0) })
@@ -46,9 +55,12 @@ package struct Plane: Sendable {
         workers = WorkerService(
             layout: layout, configuration: configuration, catalog: catalog, volumes: volumes, jobs: jobs, images: imageStore,
             disks: ContainerVolume(templates: layout.templates, mounts: layout.workerMounts),
-            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), store: store, demand: demand, now: now,
+            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, store: store, demand: demand,
+            now: now,
             log: log)
         scaler = ScalerService(catalog: catalog, jobs: jobs, workers: workers, demand: demand, now: now, log: log)
+        spill = ResultSpill(places: places, jobs: jobs, now: now)
+        syncs = SyncService(places: places, store: store, completed: jobs.completed, now: now, log: log)
         webhooks = WebhookService(store: store, wakeups: webhookWakeups, now: now, log: log)
         (self.configuration, self.store, self.log, self.lock) = (configuration, store, log, lock)
         (self.signals, self.signalling) = (signals, signalling)
@@ -62,6 +74,7 @@ package struct Plane: Sendable {
         let base = configuration.port == 0 ? nil : Self.apiBase(host: configuration.host, port: configuration.port)
         let (adopted, wiped) = try await workers.restore(expectedBase: base)
         try await volumes.restore()
+        try await syncs.restore()
         let found = try await jobs.restore(adopted: adopted)
         log.info(
             "state restored",
@@ -84,6 +97,7 @@ package struct Plane: Sendable {
             group.addTask { await workers.run(signals: signals) }
             group.addTask { await scaler.run() }
             group.addTask { await webhooks.run() }
+            group.addTask { await syncs.run() }
             group.addTask { await sweep() }
         }
     }

@@ -15,10 +15,14 @@ package enum Command {
     }
 
     /// Runs `tool` and returns what it printed, up to 1 MiB each.
-    package static func output(_ tool: String, _ arguments: [String]) async throws -> Output {
+    /// `environment` is added to the server's own.
+    package static func output(_ tool: String, _ arguments: [String], environment: [String: String] = [:]) async throws -> Output {
         do {
+            let added = environment.map { (Environment.Key(rawValue: $0.key), $0.value) }.compactMap { key, value in key.map { ($0, value) }
+            }
             let result = try await Subprocess.run(
-                executable(tool), arguments: Arguments(arguments), output: .string(limit: 1 << 20),
+                executable(tool), arguments: Arguments(arguments),
+                environment: .inherit.updating(Dictionary(added, uniquingKeysWith: { $1 })), output: .string(limit: 1 << 20),
                 error: .string(limit: 1 << 20))
             let code =
                 switch result.terminationStatus {

@@ -13,6 +13,7 @@ struct JobController: Sendable {
     func add(to router: Router<Context>) {
         router.post("/v2/:endpoint/run", use: run)
         router.post("/v2/:endpoint/runsync", use: runsync)
+        router.post("/v2/:endpoint/upload", use: upload)
         router.post("/v2/:endpoint/cancel/:job", use: cancel)
         router.post("/v2/:endpoint/retry/:job", use: retry)
         router.post("/v2/:endpoint/purge-queue", use: purge)
@@ -25,13 +26,13 @@ struct JobController: Sendable {
         }
     }
 
-    private static let wayOut = "put large inputs on a network volume or in object storage and send where they are"
+    private static let wayOut = "ask /v2/{endpoint}/upload for a place to put large inputs, and send the reference it returns"
 
     @Sendable
     private func run(_ request: Request, _ context: Context) async throws -> Response {
         let endpoint = try authorizer.endpoint(context.parameter("endpoint"), request, write: true)
         let body = try await request.body(upTo: plane.configuration.runBodyBytes, wayOut: Self.wayOut)
-        let id = try await plane.jobs.submit(JobRequest(body), to: endpoint, isSync: false)
+        let id = try await plane.jobs.submit(job(body, endpoint), to: endpoint, isSync: false)
         return .json(["id": .string(id), "status": "IN_QUEUE"])
     }
 
@@ -40,8 +41,21 @@ struct JobController: Sendable {
         let endpoint = try authorizer.endpoint(context.parameter("endpoint"), request, write: true)
         let wait = try wait(request, default: Limits.syncWait)
         let body = try await request.body(upTo: plane.configuration.runsyncBodyBytes, wayOut: Self.wayOut)
-        let id = try await plane.jobs.submit(JobRequest(body), to: endpoint, isSync: true)
+        let id = try await plane.jobs.submit(job(body, endpoint), to: endpoint, isSync: true)
         return .json(try await plane.jobs.status(id, of: endpoint.id, wait: wait))
+    }
+
+    private func job(_ body: [UInt8], _ endpoint: Endpoint) throws -> JobRequest {
+        let request = try JobRequest(body)
+        try plane.inputs.check(request.payload.input, of: endpoint)
+        return request
+    }
+
+    /// A place for an input too large for a request.
+    @Sendable
+    private func upload(_ request: Request, _ context: Context) async throws -> Response {
+        let endpoint = try authorizer.endpoint(context.parameter("endpoint"), request, write: true)
+        return .json(try plane.inputs.upload(await request.json(), for: endpoint))
     }
 
     @Sendable

@@ -20,6 +20,7 @@ struct ManagementController: Sendable {
         addKeys(to: router)
         addS3Keys(to: router)
         addObjectStores(to: router)
+        addSyncs(to: router)
         read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
         router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
     }
@@ -138,7 +139,7 @@ struct ManagementController: Sendable {
     }
 
     private func addObjectStores(to router: Router<Context>) {
-        let (catalog, probe) = (plane.catalog, StoreProbe(catalog: plane.catalog))
+        let (catalog, probe) = (plane.catalog, StoreProbe(places: plane.places))
         read(router, "/v1/objectstores") { _, _ in
             .json(.array(catalog.snapshot.objectStores.values.sorted { $0.name < $1.name }.map(\.json)))
         }
@@ -146,8 +147,20 @@ struct ManagementController: Sendable {
         write(router, .post, "/v1/objectstores") { request, _, _ in .json(try await catalog.createObjectStore(request.json()).json) }
         update(router, "/v1/objectstores/:id") { request, id in .json(try await catalog.updateObjectStore(id, request.json()).json) }
         write(router, .post, "/v1/objectstores/:id/check") { _, id, _ in .json(try await probe.check(id)) }
+        write(router, .post, "/v1/secrets/rotate") { _, _, _ in .json(["keys": .int(try await catalog.rotateSecrets())]) }
         write(router, .delete, "/v1/objectstores/:id") { _, id, _ in
             try await catalog.deleteObjectStore(id)
+            return .noContent
+        }
+    }
+
+    private func addSyncs(to router: Router<Context>) {
+        let syncs = plane.syncs
+        read(router, "/v1/syncs") { _, _ in .json(.array(await syncs.all.map(\.json))) }
+        read(router, "/v1/syncs/:id") { _, id in .json(try await syncs.sync(id).json) }
+        write(router, .post, "/v1/syncs") { request, _, _ in .json(try await syncs.create(request.json()).json) }
+        write(router, .delete, "/v1/syncs/:id") { _, id, _ in
+            try await syncs.delete(id)
             return .noContent
         }
     }

@@ -57,25 +57,42 @@ struct WorkerController: Sendable {
     private func done(_ request: Request, _ context: Context) async throws -> Response {
         let worker = try await authenticate(request, context)
         let job = try context.parameter("job")
-        guard let body = try await result(request) else {
-            let bytes = request.headers[.contentLength].flatMap { Int($0) }
-            try await plane.jobs.outputTooLarge(worker: worker, job: job, bytes: bytes)
+        let limit = plane.configuration.jobs.outputBytes + 64 << 10
+        var body = request.body.makeAsyncIterator()
+        var (pieces, bytes) = ([ByteBuffer](), 0)
+        while bytes <= limit, let piece = try await body.next() {
+            bytes += piece.readableBytes
+            pieces.append(piece)
+        }
+        if bytes <= limit {
+            var whole: [UInt8] = []
+            whole.reserveCapacity(bytes)
+            for piece in pieces { whole += piece.readableBytesView }
+            try await plane.workers.report(worker: worker, job: job, body: whole)
             return .json([:])
         }
-        try await plane.workers.report(worker: worker, job: job, body: body)
+        let endpoint = plane.catalog.endpoint(try context.parameter("endpoint"))
+        if let name = endpoint?.largeData.flatMap(ObjectPlace.Name.init), await plane.jobs.holds(worker, job: job) {
+            try await plane.spill.take(pieces, then: body, worker: worker, job: job, place: name)
+            return .json([:])
+        }
+        // Read to its end, so that the worker hears the answer.
+        pieces = []
+        while let piece = try await body.next() { bytes += piece.readableBytes }
+        try await plane.jobs.outputTooLarge(worker: worker, job: job, bytes: bytes)
         return .json([:])
     }
 
     @Sendable
     private func stream(_ request: Request, _ context: Context) async throws -> Response {
         let worker = try await authenticate(request, context)
-        guard let body = try await result(request) else { return .json([:]) }
+        guard let body = try await chunk(request) else { return .json([:]) }
         try await plane.jobs.append(worker: worker, job: context.parameter("job"), report: WorkerReport(body))
         return .json([:])
     }
 
     /// The body, or nil when it is too large to keep: then it is read to its end, so that the worker hears the answer.
-    private func result(_ request: Request) async throws -> [UInt8]? {
+    private func chunk(_ request: Request) async throws -> [UInt8]? {
         let limit = plane.configuration.jobs.outputBytes + 64 << 10
         var bytes: [UInt8] = []
         var isTooLarge = false

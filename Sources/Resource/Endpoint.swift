@@ -36,6 +36,21 @@ package struct Endpoint: Codable, Sendable, Equatable {
     package var minCudaVersion: String?
     /// The object store whose credentials jobs get as `s3Config` unless they bring their own.
     package var objectStore: String?
+    /// How a handler gets what `$ref` in its input points to.
+    package enum InputRefs: String, Codable, Sendable {
+        /// As a file on the worker's container volume.
+        case path
+        /// As a URL to read it from.
+        case url
+    }
+
+    /// Where outputs over the limit and uploaded inputs go: `store:NAME` or `volume:ID`. Nil: such outputs fail.
+    package var largeData: String?
+    private var inputReferences: InputRefs?
+    package var inputRefs: InputRefs { inputReferences ?? .path }
+    /// Object stores mounted into its workers, as `STORE[:PREFIX]=/PATH[:rw]`. Nil is none.
+    private var mounts: [String]?
+    package var bucketMounts: [String] { mounts ?? [] }
     /// Goes up with every change that needs new workers.
     package var version: Int
     package var createdAt: Milliseconds
@@ -61,6 +76,9 @@ package struct Endpoint: Codable, Sendable, Equatable {
         Field("flashboot", .boolean, default: false, "keep stopped workers ready"),
         Field("allowedCudaVersions", .texts(32), default: [], "kept for compatibility"),
         Field("minCudaVersion", .text(16), "kept for compatibility"),
+        Field("largeData", .text(128), "store:NAME or volume:ID: where outputs over the limit and uploaded inputs go; empty takes it away"),
+        Field("inputRefs", .choice(["path", "url"]), default: "path", "how a handler gets what $ref in its input points to"),
+        Field("bucketMounts", .texts(8), default: [], "object stores mounted into workers: STORE[:PREFIX]=/PATH[:rw]"),
         Field("objectStore", .text(64), "object store whose credentials jobs get as s3Config; an empty string takes it away"),
     ]
 
@@ -110,6 +128,9 @@ package struct Endpoint: Codable, Sendable, Equatable {
         if let value = values.bool("flashboot") { flashboot = value }
         if let value = values.strings("allowedCudaVersions") { allowedCudaVersions = value }
         if let value = values.string("objectStore") { objectStore = value.isEmpty ? nil : value }
+        if let value = values.string("largeData") { largeData = value.isEmpty ? nil : value }
+        if let value = values.string("inputRefs").flatMap(InputRefs.init) { inputReferences = value }
+        if let value = values.strings("bucketMounts") { mounts = value.isEmpty ? nil : value }
         if let value = values.string("minCudaVersion") { minCudaVersion = value.isEmpty ? nil : value }
     }
 
@@ -117,7 +138,12 @@ package struct Endpoint: Codable, Sendable, Equatable {
     package func runsDifferently(from old: Endpoint) -> Bool {
         templateId != old.templateId || networkVolumeIds != old.networkVolumeIds || dataCenterIds != old.dataCenterIds
             || vcpuCount != old.vcpuCount || memoryBytes != old.memoryBytes || gpuTypeIds != old.gpuTypeIds
-            || gpuCount != old.gpuCount || computeType != old.computeType
+            || gpuCount != old.gpuCount || bucketMounts != old.bucketMounts || computeType != old.computeType
+    }
+
+    /// Whether it names an object store for anything.
+    package func uses(store name: String) -> Bool {
+        objectStore == name || largeData == "store:\(name)" || bucketMounts.contains { (try? BucketMount($0))?.store == name }
     }
 
     /// Memory limit of one worker in bytes.
@@ -139,7 +165,8 @@ package struct Endpoint: Codable, Sendable, Equatable {
             "scalerType": .string(scalerType.rawValue), "scalerValue": .int(scalerValue),
             "executionTimeoutMs": .int(executionTimeoutMs), "flashboot": .bool(flashboot),
             "allowedCudaVersions": .strings(allowedCudaVersions), "minCudaVersion": minCudaVersion.map { .string($0) },
-            "objectStore": objectStore.map { .string($0) },
+            "objectStore": objectStore.map { .string($0) }, "largeData": largeData.map { .string($0) },
+            "inputRefs": .string(inputRefs.rawValue), "bucketMounts": .strings(bucketMounts),
             "env": JSON(map: template?.env ?? [:]), "version": .int(version), "userId": "user_local",
             "createdAt": .string(Timestamp.text(createdAt)), "template": includeTemplate ? template?.json : nil,
             "workers": workers.map { .array($0) },

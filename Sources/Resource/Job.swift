@@ -101,6 +101,11 @@ package struct JobLifecycle: Sendable, Equatable {
         return true
     }
 
+    /// Lets the time of the run count from now: what came before was ours, not the worker's.
+    package mutating func restartClock(at now: Milliseconds) {
+        if case .running(let worker, _) = phase { phase = .running(worker: worker, since: now) }
+    }
+
     /// Whether a result or progress from `worker` counts: only the worker that holds the lease may say anything.
     package func accepts(from worker: String) -> Bool {
         if case .running(worker, _) = phase { return true }

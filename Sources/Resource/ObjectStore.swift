@@ -7,6 +7,8 @@ package struct ObjectStore: Codable, Sendable, Equatable {
     /// In front of every key, without a slash at its ends; may be empty.
     package var prefix: String
     package var region: String
+    /// `path` or `virtual`: where the bucket's name goes. Nil is `path`.
+    package var addressing: String?
     package var accessId: String
     package var sealedSecret: String
     package var createdAt: Milliseconds
@@ -17,6 +19,7 @@ package struct ObjectStore: Codable, Sendable, Equatable {
         Field("bucketName", .text(255), required: true, "the bucket"),
         Field("prefix", .text(512), default: "", "in front of every key"),
         Field("region", .text(64), default: "us-east-1", "for the signature"),
+        Field("addressing", .choice(["path", "virtual"]), default: "path", "bucket in the path, or in front of the host"),
         Field("accessId", .text(255), required: true, "access key id"),
         Field("accessSecret", .text(1_024), required: true, "secret access key; kept sealed and never shown"),
     ]
@@ -37,6 +40,7 @@ package struct ObjectStore: Codable, Sendable, Equatable {
         if let value = values.string("bucketName") { bucketName = value }
         if let value = values.string("prefix") { prefix = value }
         if let value = values.string("region"), !value.isEmpty { region = value }
+        if let value = values.string("addressing") { addressing = value }
         if let value = values.string("accessId") { accessId = value }
         while endpointUrl.hasSuffix("/") { endpointUrl.removeLast() }
         while prefix.hasSuffix("/") { prefix.removeLast() }
@@ -89,7 +93,8 @@ package struct ObjectStore: Codable, Sendable, Equatable {
     package var json: JSON {
         [
             "name": .string(name), "endpointUrl": .string(endpointUrl), "bucketName": .string(bucketName), "prefix": .string(prefix),
-            "region": .string(region), "accessId": .string(accessId), "createdAt": .string(Timestamp.text(createdAt)),
+            "region": .string(region), "addressing": .string(addressing ?? "path"), "accessId": .string(accessId),
+            "createdAt": .string(Timestamp.text(createdAt)),
         ]
     }
 }

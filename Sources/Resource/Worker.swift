@@ -175,6 +175,16 @@ package struct WorkerLifecycle: Sendable, Equatable {
         return condemn(reason: "did not poll for a job within its init timeout")
     }
 
+    /// Something it needs broke: it must go, and its jobs were harmed by it.
+    package mutating func broke(_ reason: String) -> Action {
+        switch phase {
+        case .killed, .gone: return .none
+        default:
+            isFaulty = true
+            return condemn(reason: reason)
+        }
+    }
+
     package mutating func exited() -> Action {
         guard phase != .gone else { return .none }
         phase = .gone

@@ -92,6 +92,29 @@ extension Catalog {
         try await saveEndpoint(endpoint)
     }
 
+    /// Object stores and volumes that it names besides those it mounts.
+    private func checkPlaces(of endpoint: Endpoint) throws {
+        if let text = endpoint.largeData {
+            switch ObjectPlace.Name(text) {
+            case .store(let name) where snapshot.objectStores[name] != nil: break
+            case .volume(let id) where snapshot.volumes[id] != nil: break
+            default:
+                throw RoostError(
+                    .invalid, "field 'largeData': got '\(text.prefix(80))'; allowed: store:NAME or volume:ID of one that exists, or empty")
+            }
+        }
+        var paths: Set<String> = []
+        for text in endpoint.bucketMounts {
+            let mount = try BucketMount(text)
+            guard snapshot.objectStores[mount.store] != nil else {
+                throw RoostError(.invalid, "field 'bucketMounts': there is no object store \(mount.store)")
+            }
+            guard paths.insert(mount.path).inserted else {
+                throw RoostError(.invalid, "field 'bucketMounts': \(mount.path) is named twice")
+            }
+        }
+    }
+
     private func check(_ endpoint: Endpoint) throws {
         let snapshot = snapshot
         guard snapshot.templates[endpoint.templateId] != nil else {
@@ -108,6 +131,7 @@ extension Catalog {
         if let store = endpoint.objectStore, snapshot.objectStores[store] == nil {
             throw RoostError(.invalid, "field 'objectStore': there is no object store \(store.prefix(80))")
         }
+        try checkPlaces(of: endpoint)
         let volumes = try endpoint.networkVolumeIds.map { id in
             guard let volume = snapshot.volumes[id], volume.state != .deleting else {
                 throw RoostError(.invalid, "field 'networkVolumeIds': there is no network volume \(id)")

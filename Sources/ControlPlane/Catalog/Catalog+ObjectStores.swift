@@ -24,7 +24,7 @@ extension Catalog {
 
     package func deleteObjectStore(_ name: String) async throws {
         _ = try objectStore(name)
-        let users = snapshot.endpoints.values.filter { $0.objectStore == name }.map(\.id).sorted()
+        let users = snapshot.endpoints.values.filter { $0.uses(store: name) }.map(\.id).sorted()
         guard users.isEmpty else {
             throw RoostError(.conflict, "object store \(name) is used by endpoint \(users.joined(separator: ", "))")
         }
@@ -61,13 +61,17 @@ extension Catalog {
 
     /// Addresses that nobody's store has, but that machines trust: cloud metadata, and our own API.
     private func check(_ store: ObjectStore) throws(RoostError) {
-        guard !allowsPrivateStores else { return }
-        let host = store.host
-        if host.hasPrefix("169.254.") || host.hasPrefix("fe80:") || host == "metadata.google.internal" {
-            throw RoostError(.invalid, "field 'endpointUrl': \(host) is link-local; configuration 'allowPrivateStores' permits it")
+        try guardian.check(host: store.host, port: store.port, field: "endpointUrl")
+    }
+
+    /// Seals everything anew with a fresh key. Jobs keep the key they were sealed with until their time is over.
+    package func rotateSecrets() async throws -> Int {
+        try secrets.rotate()
+        for var store in snapshot.objectStores.values {
+            store.sealedSecret = try secrets.seal(secret(of: store), purpose: "objectstore " + store.name)
+            try await save(store)
         }
-        if store.port == apiPort, ["127.0.0.1", "localhost", "::1", "0.0.0.0"].contains(host) {
-            throw RoostError(.invalid, "field 'endpointUrl': port \(apiPort) is this server's API, not a store")
-        }
+        try await resealS3Keys()
+        return try secrets.retire()
     }
 }

@@ -30,6 +30,14 @@ extension Catalog {
         try await change(\.s3Keys, key: id, to: nil) { try await store.remove(.s3key, id: id) }
     }
 
+    func resealS3Keys() async throws {
+        for var key in snapshot.s3Keys.values {
+            let id = key.accessKeyId
+            key.sealedSecret = try secrets.seal(secret(of: key), purpose: id)
+            try await change(\.s3Keys, key: id, to: key) { try await store.save(key, kind: .s3key, id: id) }
+        }
+    }
+
     package nonisolated func secret(of key: S3Key) throws -> String { try secrets.open(key.sealedSecret, purpose: key.accessKeyId) }
 
     /// Forgets keys that expired a day ago: until then their owner can see why they stopped working.

@@ -23,8 +23,7 @@ package actor Catalog {
 
     package nonisolated let dataCenters: [DataCenter]
     nonisolated let minimumVolumeGb: Int
-    nonisolated let apiPort: Int
-    nonisolated let allowsPrivateStores: Bool
+    nonisolated let guardian: NetworkGuard
     private nonisolated let state: Locked<Snapshot>
     let store: any Store
     nonisolated let secrets: SecretBox
@@ -33,7 +32,7 @@ package actor Catalog {
     let demand: Wakeups
 
     package init(
-        store: any Store, configuration: ServerConfiguration, secrets: SecretBox, demand: Wakeups,
+        store: any Store, configuration: ServerConfiguration, secrets: SecretBox, guardian: NetworkGuard, demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds
     ) async throws {
         self.store = store
@@ -42,8 +41,7 @@ package actor Catalog {
         self.demand = demand
         dataCenters = configuration.dataCenters
         minimumVolumeGb = configuration.minimumVolumeGb
-        apiPort = configuration.port
-        allowsPrivateStores = configuration.allowsPrivateStores
+        self.guardian = guardian
         var snapshot = Snapshot()
         for value in try await store.documents(.endpoint, as: Endpoint.self) { snapshot.endpoints[value.id] = value }
         for value in try await store.documents(.template, as: Template.self) { snapshot.templates[value.id] = value }

@@ -82,6 +82,14 @@ package struct WorkerReport: Sendable, Equatable {
     /// `stopPod`: the worker wants to be replaced.
     package var wantsReplacement: Bool
 
+    /// A report whose output lies elsewhere, with the other members as raw JSON.
+    init(output: [UInt8]?, members: [String: [UInt8]]) {
+        self.output = output
+        error = members["error"]
+        isProgress = false
+        wantsReplacement = members["stopPod"] == Array("true".utf8)
+    }
+
     /// Nil when the body is no JSON object.
     package init?(_ body: [UInt8]) {
         var bytes = body

@@ -19,7 +19,11 @@ extension JobService {
         notePoll(worker, session)
         if !hasJobs { try await settleUnanswered(worker) }
         guard let current = sessions[worker] else { return [] }
-        if !current.isDraining {
+        if !current.prepared.isEmpty {
+            sessions[worker]?.prepared = []
+            return current.prepared.map(\.handout)
+        }
+        if !current.isDraining && current.preparing.isEmpty {
             let jobs = try await leaseQueued(to: worker, limit: limit)
             if !jobs.isEmpty { return jobs }
         }
@@ -69,7 +73,7 @@ extension JobService {
         guard let session = sessions[worker] else { return }
         sessions[worker]?.leftovers = []
         let reason = "the worker asked for its next job without answering this one (was its output JSON-serialisable?)"
-        for id in session.leases { try await lose(id, worker: worker, reason: reason) }
+        for id in session.leases where !session.withholds(id) { try await lose(id, worker: worker, reason: reason) }
         settleIdle(worker)
     }
 
@@ -83,7 +87,9 @@ extension JobService {
 
     private func popTaker(of endpoint: String) -> Taker? {
         while let worker = queues[endpoint]?.popTaker() {
-            guard let session = sessions[worker], let parked = session.take, !session.isDraining else { continue }
+            guard let session = sessions[worker], let parked = session.take, !session.isDraining, session.preparing.isEmpty else {
+                continue
+            }
             sessions[worker]?.take = nil
             sessions[worker]?.idleSince = nil
             return Taker(id: worker, parked: parked)
@@ -97,7 +103,12 @@ extension JobService {
         queues[job.endpointID, default: EndpointQueue()].running += 1
         book(job, on: worker.id)
         schedule(.expiry(job: job.id), at: job.expiresAt)
-        worker.parked.continuation.resume(returning: [JobView.handout(job, payload: secrets.open(payload, job: job.id))])
+        if InputReferences.mayBe(in: payload.input) {
+            prepare(job, payload, on: worker.id)
+            park(worker.parked, of: worker.id)
+        } else {
+            worker.parked.continuation.resume(returning: [JobView.handout(job, payload: secrets.open(payload, job: job.id))])
+        }
         if sessions[worker.id] == nil {
             // It died while the lease was written.
             Task { try await self.lose(job.id, worker: worker.id, reason: "the worker ended as it got the job") }
@@ -118,6 +129,8 @@ extension JobService {
             // The durable part takes its time, and the caller has other things to do.
             Task {
                 let handouts = (try? await self.commit(jobs, on: taker.id)) ?? []
+                let isPreparing = handouts.isEmpty && self.sessions[taker.id]?.preparing.isEmpty == false
+                if isPreparing { return self.park(taker.parked, of: taker.id) }
                 taker.parked.continuation.resume(returning: handouts)
             }
             if jobs.isEmpty { return }
@@ -155,12 +168,48 @@ extension JobService {
                 var payload = live[job.id]?.payload
                 if payload == nil { payload = try await store.payload(of: job.id) }
                 live[job.id]?.payload = nil
-                if let payload { handouts.append(JobView.handout(job, payload: secrets.open(payload, job: job.id))) }
+                guard let payload else { continue }
+                if InputReferences.mayBe(in: payload.input) {
+                    prepare(job, payload, on: worker)
+                } else {
+                    handouts.append(JobView.handout(job, payload: secrets.open(payload, job: job.id)))
+                }
             }
             return handouts
         } catch {
             for job in jobs { requeue(job.id, from: worker) }
             throw error
+        }
+    }
+
+    /// Has the inputs of a job fetched before its worker hears of it: a poll is not held so long, and whoever asks again
+    /// would seem to have lost the job.
+    private func prepare(_ job: Job, _ payload: JobPayload, on worker: String) {
+        sessions[worker]?.preparing.insert(job.id)
+        sessions[worker]?.staged.insert(job.id)
+        signals.yield(.prepare(worker, job: job, payload: secrets.open(payload, job: job.id)))
+    }
+
+    /// The inputs of a job are there, or why not.
+    package func prepared(_ id: String, worker: String, payload: Result<JobPayload, RoostError>) async throws {
+        sessions[worker]?.preparing.remove(id)
+        guard var entry = live[id], entry.job.lifecycle.accepts(from: worker), sessions[worker] != nil else {
+            return _ = signals.yield(.unstage(worker, job: id))
+        }
+        switch payload {
+        case .failure(let error): try await end(id, as: .failed, result: .failure(error.message))
+        case .success(let payload):
+            entry.job.lifecycle.restartClock(at: now())
+            live[id] = entry
+            let since = entry.job.lifecycle.since
+            schedule(.execution(job: id, since: since), at: since + entry.job.executionTimeout)
+            let handout = JobView.handout(entry.job, payload: payload)
+            if sessions[worker]?.take != nil {
+                answerTake(worker, [handout])
+            } else {
+                sessions[worker]?.prepared.append((id, handout))
+            }
+            try await store.update([entry.job])
         }
     }
 
@@ -176,26 +225,36 @@ extension JobService {
     // MARK: - Results
 
     /// `job-done`. Late answers and answers to jobs of others are ignored; the worker gets a 2xx for all of them.
-    package func done(worker: String, job id: String, report: WorkerReport?) async throws {
-        guard let session = sessions[worker] else { return }
+    /// Returns whether this one counted.
+    @discardableResult
+    package func done(worker: String, job id: String, report: WorkerReport?) async throws -> Bool {
+        guard let session = sessions[worker] else { return false }
         if report?.wantsReplacement == true { signals.yield(.recycle(worker, reason: "the handler asked for a fresh worker")) }
         guard var entry = live[id], entry.job.lifecycle.accepts(from: worker) else {
             if session.leftovers.contains(id), report?.isProgress != true {
                 sessions[worker]?.leftovers.remove(id)
                 settleIdle(worker)
             }
-            return
+            return false
         }
         guard let report else {
-            return _ = try await end(id, as: .failed, result: .failure("the worker sent a result that is not JSON"))
+            return try await end(id, as: .failed, result: .failure("the worker sent a result that is not JSON"))
         }
-        if report.isProgress { return try await progress(id, report: report) }
+        if report.isProgress {
+            try await progress(id, report: report)
+            return true
+        }
         let result = checked(report)
         let before = entry.job
         let status: JobStatus = result.error == nil ? .completed : .failed
-        guard entry.job.lifecycle.finish(status, by: worker, at: now()) else { return }
-        _ = try await commitEnd(of: entry, before: before, result: result)
+        guard entry.job.lifecycle.finish(status, by: worker, at: now()) else { return false }
+        return try await commitEnd(of: entry, before: before, result: result)
     }
+
+    /// Whether a worker's answer to a job would count now.
+    package func holds(_ worker: String, job: String) -> Bool { live[job]?.job.lifecycle.accepts(from: worker) ?? false }
+
+    package func endpoint(of job: String) -> String? { live[job]?.job.endpointID }
 
     /// A result too large to keep fails the job and says so: it is never lost silently.
     package func outputTooLarge(worker: String, job: String, bytes: Int?) async throws {
@@ -211,7 +270,7 @@ extension JobService {
 
     private func tooLargeText(_ bytes: Int?) -> String {
         "output too large: \(bytes.map { "\($0) bytes" } ?? "the result") over the limit of \(settings.outputBytes) bytes; "
-            + "write it to /runpod-volume or to object storage and return where it is"
+            + "set the endpoint's 'largeData' to store:NAME or volume:ID, and outputs that large are put there and returned as a $ref"
     }
 
     private func progress(_ id: String, report: WorkerReport) async throws {

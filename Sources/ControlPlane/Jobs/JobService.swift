@@ -47,6 +47,8 @@ package actor JobService {
     let demand: Wakeups
     /// Signalled when a webhook is to be delivered.
     let webhooks: Wakeups
+    /// Endpoints of which a job completed.
+    package nonisolated let completed = Wakeups()
     let signals: AsyncStream<WorkerSignal>.Continuation
 
     var live: [String: Live] = [:]
@@ -188,8 +190,9 @@ package actor JobService {
         guard let entry = live[id], case .running(let worker, since) = entry.job.lifecycle.phase else { return }
         let text = "execution timeout: the job ran longer than \(entry.job.executionTimeout) ms"
         do {
+            let isWithheld = sessions[worker]?.withholds(id) ?? false
             try await end(id, as: .timedOut, result: .failure(text))
-            signals.yield(.condemn(worker, reason: text))
+            if !isWithheld { signals.yield(.condemn(worker, reason: text)) }
         } catch {
             log.error("failed to time out a job", metadata: ["job_id": "\(id)", "error": "\(error)"])
             schedule(.execution(job: id, since: since), at: now() + 1_000)
@@ -232,12 +235,14 @@ package actor JobService {
     func release(_ job: String, from worker: String) {
         guard sessions[worker] != nil else { return }
         sessions[worker]?.leases.remove(job)
+        sessions[worker]?.prepared.removeAll { $0.id == job }
+        if sessions[worker]?.staged.remove(job) != nil { signals.yield(.unstage(worker, job: job)) }
         settleIdle(worker)
     }
 
     /// Our side is done with the job; the worker may not be.
     func abandon(_ job: String, on worker: String) {
-        guard sessions[worker] != nil else { return }
+        guard let session = sessions[worker], !session.withholds(job) else { return }
         sessions[worker]?.leftovers.insert(job)
         schedule(.leftover(worker: worker, job: job), at: now() + settings.cancelGrace)
         tellToStop(job, worker)
@@ -304,6 +309,7 @@ package actor JobService {
         wake(id)
         demand.signal(before.endpointID)
         if before.webhook != nil { webhooks.signal(id) }
+        if entry.job.lifecycle.status == .completed { completed.signal(before.endpointID) }
         return true
     }
 }

@@ -15,6 +15,12 @@ struct WorkerSession {
     var leftovers: Set<String> = []
     /// Cancelled jobs it has not been told of.
     var toStop: [String] = []
+    /// Of its leases, those whose inputs are being fetched for it: it does not know of them yet.
+    var preparing: Set<String> = []
+    /// Jobs whose inputs are there, for its next poll.
+    var prepared: [(id: String, handout: [UInt8])] = []
+    /// Of its leases, those with files of ours on its disk.
+    var staged: Set<String> = []
     var take: Parked<[[UInt8]]>?
     var stop: Parked<[String]>?
     /// Gets no more jobs.
@@ -28,6 +34,9 @@ struct WorkerSession {
     init(endpointID: String) { self.endpointID = endpointID }
 
     var isBusy: Bool { !leases.isEmpty || !leftovers.isEmpty }
+
+    /// Whether the worker has not been told of a job that it holds.
+    func withholds(_ job: String) -> Bool { preparing.contains(job) || prepared.contains { $0.id == job } }
 }
 
 /// What the queue tells the worker service.
@@ -40,4 +49,8 @@ package enum WorkerSignal: Sendable, Equatable {
     case recycle(String, reason: String)
     /// It must go now.
     case condemn(String, reason: String)
+    /// The inputs of a job that it holds must be fetched; the payload is opened.
+    case prepare(String, job: Job, payload: JobPayload)
+    /// A job of it that had files of ours on its disk has ended.
+    case unstage(String, job: String)
 }

@@ -42,7 +42,7 @@ package protocol Store: Sendable {
 }
 
 package enum DocumentKind: String, Sendable, CaseIterable {
-    case endpoint, template, volume, key, s3key, objectstore, image, worker
+    case endpoint, template, volume, key, s3key, objectstore, image, worker, sync
 }
 
 /// What the client sent, as the bytes it came in.

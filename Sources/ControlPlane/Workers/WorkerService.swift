@@ -18,6 +18,9 @@ package actor WorkerService {
         case watch(String)
         case killAfterGrace(String)
         case initTimeout(String, seconds: Int)
+        case watchMount(String, BucketMounter.Process)
+        case prepare(String, job: Job, payload: JobPayload)
+        case unstage(String, job: String)
     }
 
     let layout: DataLayout
@@ -28,6 +31,8 @@ package actor WorkerService {
     let images: ImageStore
     let disks: ContainerVolume
     let runtime: OCIRuntime
+    let mounter: BucketMounter
+    let stager: InputStager
     let store: any Store
     let demand: Wakeups
     let now: @Sendable () -> Milliseconds
@@ -43,7 +48,7 @@ package actor WorkerService {
 
     package init(
         layout: DataLayout, configuration: ServerConfiguration, catalog: Catalog, volumes: VolumeService, jobs: JobService,
-        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, store: any Store, demand: Wakeups,
+        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, store: any Store, demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds, log: Logger
     ) {
         self.layout = layout
@@ -54,6 +59,8 @@ package actor WorkerService {
         self.images = images
         self.disks = disks
         self.runtime = runtime
+        self.stager = stager
+        mounter = BucketMounter(folder: layout.bucketMounts, tool: configuration.rclone)
         self.store = store
         self.demand = demand
         self.now = now
@@ -121,6 +128,11 @@ package actor WorkerService {
         case .initTimeout(let id, let seconds):
             guard (try? await Task.sleep(for: .seconds(seconds))) != nil else { return }
             apply(id) { $0.initTimeout() }
+        case .watchMount(let id, let process): await watchMount(id, process)
+        case .prepare(let id, let job, let payload): await prepare(id, job, payload)
+        case .unstage(let id, let job):
+            guard let root = entries[id].flatMap({ runtime.rootPath($0.container) }) else { return }
+            try? await Blocking.run { try ContainedFolder(root: root).removeFlat("\(InputStager.folder)/\(job)") }
         }
     }
 
@@ -173,6 +185,7 @@ package actor WorkerService {
             return try disks.make(file: layout.disk(of: id), worker: id, template: empty, layers: images.mount(image))
         }
         binds += try Self.networkFiles(in: layout.worker(id), host: id)
+        binds += try await mountBuckets(of: endpoint, for: id)
         let spec = ContainerSpec(
             id: id, rootfs: mounted.rootfs, arguments: arguments,
             env: WorkerEnvironment.make(worker: worker, token: token, endpoint: endpoint, template: template, image: image),
@@ -218,7 +231,7 @@ package actor WorkerService {
     private func ended(_ id: String, exit: WorkerExit?, failure: String?) async {
         guard var entry = entries[id], entry.lifecycle.exited() == .destroy else { return }
         entries[id] = entry
-        let isPlanned = entry.lifecycle.stopReason != nil
+        let isPlanned = entry.lifecycle.stopReason != nil && !entry.lifecycle.isFaulty
         let reason = self.reason(entry, exit: exit, failure: failure)
         noteEnd(entry.worker, reason: reason, isFault: !isPlanned || entry.lifecycle.isFaulty)
         do {
@@ -263,8 +276,9 @@ package actor WorkerService {
     /// Removes container, disk, folder and record. The log stays.
     func destroy(_ worker: Worker) async throws {
         try await runtime.delete(container(of: worker))
-        let (layout, disks, id) = (layout, disks, worker.id)
+        let (layout, disks, mounter, id) = (layout, disks, mounter, worker.id)
         try await Blocking.run {
+            try mounter.remove(id)
             try disks.wipe(file: layout.disk(of: id), worker: id)
             try Files.remove(layout.worker(id))
         }
@@ -330,8 +344,15 @@ package actor WorkerService {
             apply(id) { $0.jobsDone(at: time) }
         case .recycle(let id, let reason): await drain(id, reason: reason)
         case .condemn(let id, let reason): condemn(id, reason: reason)
+        case .prepare(let id, let job, let payload): ordering.yield(.prepare(id, job: job, payload: payload))
+        case .unstage(let id, let job): ordering.yield(.unstage(id, job: job))
         }
     }
+
+    func order(_ order: Order) { ordering.yield(order) }
+
+    /// Something a worker needs is gone.
+    func breakDown(_ id: String, reason: String) { apply(id) { $0.broke(reason) } }
 
     private func apply(_ id: String, _ event: (inout WorkerLifecycle) -> WorkerLifecycle.Action) {
         guard var entry = entries[id] else { return }
@@ -349,7 +370,10 @@ package actor WorkerService {
             // After the signal: a poll answered before it would be followed by another.
             Task { await jobs.release(id) }
             ordering.yield(.killAfterGrace(id))
-        case .kill: runtime.signal(entry.container, SIGKILL)
+        case .kill:
+            // First the mounts: a process that waits for one of them cannot die.
+            mounter.abort(id)
+            runtime.signal(entry.container, SIGKILL)
         }
     }
 
@@ -374,11 +398,15 @@ package actor WorkerService {
         // Folders without a record: a crash between the two. Ours, since only workers lie here.
         for id in try Files.names(in: layout.workers) where entries[id] == nil {
             try await runtime.delete(.init(id: id, folder: layout.worker(id), log: ""))
+            try mounter.remove(id)
             try disks.wipe(file: layout.disk(of: id), worker: id)
             try Files.remove(layout.worker(id))
             wiped += 1
         }
-        for worker in adopted { ordering.yield(.watch(worker.id)) }
+        for worker in adopted {
+            ordering.yield(.watch(worker.id))
+            for process in mounter.processes(of: worker.id) { ordering.yield(.watchMount(worker.id, process)) }
+        }
         return (adopted, wiped)
     }
 }

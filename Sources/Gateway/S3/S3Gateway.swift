@@ -24,6 +24,7 @@ package struct S3Gateway: Service {
         do { door = try S3Door(configuration, directory: buckets, log: log) } catch let error as DiskError {
             throw RoostError(.conflict, "the S3 door: \(error); choose another --s3-listen, or 'off'")
         }
+        plane.places.open(DoorAddress(own: url, published: settings.publicURL ?? url))
     }
 
     /// Where clients on this machine reach it.

@@ -32,6 +32,9 @@ struct VolumeBuckets: BucketDirectory {
     private var volumes: [NetworkVolume] { plane.catalog.snapshot.volumes.values.filter { $0.state == .ready } }
 
     func credential(_ accessKey: String) -> Credential? {
+        if let secret = plane.places.doorSecret(of: accessKey) {
+            return Credential(accessKey: accessKey, secret: secret, managesBuckets: false)
+        }
         guard let key = plane.catalog.s3KeyIfKnown(accessKey), let secret = secret(of: key) else { return nil }
         return Credential(
             accessKey: key.accessKeyId, secret: secret, volumes: key.volumeIds.isEmpty ? nil : Set(key.volumeIds), prefixes: key.prefixes,

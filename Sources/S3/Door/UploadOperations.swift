@@ -144,9 +144,11 @@ extension S3Service {
 package enum Digest {
     static func md5(_ text: String) -> String { Signature.text(Insecure.MD5.hash(data: Array(text.utf8))) }
 
-    package static func md5(_ bytes: UnsafeRawBufferPointer) -> String {
+    package static func md5(_ bytes: UnsafeRawBufferPointer) -> String { Signature.text(md5Bytes(bytes)) }
+
+    static func md5Bytes(_ bytes: UnsafeRawBufferPointer) -> Insecure.MD5Digest {
         var hash = Insecure.MD5()
         hash.update(bufferPointer: bytes)
-        return Signature.text(hash.finalize())
+        return hash.finalize()
     }
 }

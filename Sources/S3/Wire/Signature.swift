@@ -109,6 +109,25 @@ package struct Signature: Sendable, Equatable {
         return all + [("authorization", value)]
     }
 
+    /// The query of a presigned URL, without its `?`: only the host is signed besides it.
+    package static func query(
+        _ method: String, target: String, host: String, accessKey: String, secret: String, region: String, seconds: Int64,
+        at now: Milliseconds
+    ) throws(S3Error) -> String {
+        let timestamp = String(Timestamp.text(now).filter { $0 != "-" && $0 != ":" }.prefix(15) + "Z")
+        let credential = "\(accessKey)/\(timestamp.prefix(8))/\(region)/s3/aws4_request"
+        let encoded = String(decoding: PercentEncoding.encode(credential.utf8), as: UTF8.self)
+        let query =
+            "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=\(encoded)&X-Amz-Date=\(timestamp)"
+            + "&X-Amz-Expires=\(min(max(1, seconds), longestExpiry))&X-Amz-SignedHeaders=host"
+        let head = try RequestHead(method: method, target: "\(target)?\(query)", headers: [("host", host)])
+        let unsigned = S3Error(.authorizationHeaderMalformed, "the request cannot be signed with these credentials")
+        let draft = try Signature(
+            credential: credential, names: "host", hex: emptyHash, timestamp: timestamp, expires: nil, malformed: unsigned)
+        let hex = sign(draft.stringToSign(head, payloadHash: "UNSIGNED-PAYLOAD"), key: draft.signingKey(secret: secret))
+        return "\(query)&X-Amz-Signature=\(hex)"
+    }
+
     // MARK: - Checking
 
     /// Throws unless the request was signed with `secret`, is of this hour, and covers what it must cover.

@@ -47,6 +47,7 @@ struct Serve: AsyncParsableCommand {
             print("roost listens on \(base)")
             // Whoever started it may be reading through a pipe.
             fflush(nil)
+            plane.guardian.listening(on: port)
             await plane.workers.open(apiBase: base)
         }
         // Stopped in reverse: the plane first, while workers can still post their results and reach their volumes.

@@ -60,15 +60,29 @@ struct VolumeMove: AsyncParsableCommand {
 
 struct VolumeSync: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "sync", abstract: "Copy what is missing, of another size or newer, from a folder to a folder.")
+        commandName: "sync", abstract: "Copy what is missing, of another size or newer, from a folder to a folder.",
+        discussion: """
+            Sides are local paths, VOLUME:path, or STORE:prefix, an object store of `roost store`. With a store the server copies, \
+            compares by digest, and goes on after an interruption; it deletes nothing there.
+            """)
 
     @Argument var source: String
     @Argument var target: String
     @Flag(help: "Remove from the target what the source does not have.") var delete = false
+    @Option(help: "With a store: again so many seconds after each start.") var every: Int?
+    @Option(help: "With a store: after jobs of this endpoint that completed.") var afterJobsOf: String?
+    @Flag(help: "With a store: do not wait for its end.") var detach = false
     @OptionGroup var options: TransferOptions
 
     func run() async throws {
         let (from, to) = (try VolumePath(source), try VolumePath(target))
+        if let sync = try await ServerSync(from, to, options.client.client) {
+            guard !delete, !options.dryRun else { throw ValidationError("--delete and --dry-run are not for object stores") }
+            return try await sync.run(every: every, after: afterJobsOf, detach: detach, options)
+        }
+        guard every == nil, afterJobsOf == nil, !detach else {
+            throw ValidationError("--every, --after-jobs-of and --detach need an object store")
+        }
         try await VolumeSession.run(options.client) { session in
             let (transfers, extra) = try await TransferPlan(client: session.client).difference(from, to)
             try await options.run(transfers, session, verb: "copied")

@@ -5,25 +5,18 @@ import S3
 
 /// Finds out whether a named store works, by writing, reading and removing a small object, and says what is wrong if not.
 package struct StoreProbe: Sendable {
-    private let catalog: Catalog
+    private let places: ObjectPlaces
 
     /// How long a store may take for each step.
     private static let patience: TimeAmount = .seconds(10)
 
-    package init(catalog: Catalog) { self.catalog = catalog }
-
-    /// A client of a named store.
-    package func client(of store: ObjectStore, timeout: TimeAmount = .hours(24), tries: Int = 4) throws -> S3Client {
-        var client = S3Client(
-            endpoint: store.endpointUrl, region: store.region, accessKey: store.accessId, secret: try catalog.secret(of: store))
-        (client.timeout, client.tries) = (timeout, tries)
-        return client
-    }
+    package init(places: ObjectPlaces) { self.places = places }
 
     /// `{"ok": true}`, or what is wrong and at which step.
     package func check(_ name: String) async throws -> JSON {
-        let store = try catalog.objectStore(name)
-        let client = try client(of: store, timeout: Self.patience, tries: 1)
+        let store = try places.catalog.objectStore(name)
+        var client = try places.place(of: store).client
+        (client.timeout, client.tries) = (Self.patience, 1)
         let key = (store.prefix.isEmpty ? "" : store.prefix + "/") + ".roost-check-" + Identifier.make(length: 12)
         let text = "roost checks that this store works; it removes this object at once"
         var step = "write"
@@ -43,7 +36,7 @@ package struct StoreProbe: Sendable {
 
     private static func failure(_ step: String, _ why: String) -> JSON { ["ok": false, "step": .string(step), "error": .string(why)] }
 
-    private static func diagnosis(_ error: any Error, _ store: ObjectStore) -> String {
+    static func diagnosis(_ error: any Error, _ store: ObjectStore) -> String {
         if let failure = error as? S3Failure { return diagnosis(failure, store) }
         guard let error = error as? HTTPClientError else {
             let text = "\(error)"
