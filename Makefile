@@ -1,9 +1,9 @@
-# The interface to everything: `make demo`, `make test`, `make check`, `make bench`, `make bench-s3`.
+# The interface to everything: `make demo`, `make test`, `make check`, `make bench`, `make bench-s3`, `make bench-large`.
 SHELL := /bin/bash
 export ROOST_CACHE ?= $(CURDIR)/.cache
 PYTHON = $$(scripts/python.sh)
 
-.PHONY: demo test unit acceptance check build bench bench-s3 setup clean
+.PHONY: demo test unit acceptance check build bench bench-s3 bench-large setup clean
 
 demo: setup build
 	$(PYTHON) Demo/demo.py
@@ -35,6 +35,10 @@ bench: setup build
 # Parts of it: make bench-s3 PART="transfers listings buckets completion memory"
 bench-s3: setup build
 	$(PYTHON) Benchmarks/s3.py $(PART)
+
+# A 1 GiB output through a store beside `aws s3 cp`, and what an s3Config costs.
+bench-large: setup build
+	$(PYTHON) Benchmarks/large_data.py
 
 clean:
 	rm -rf .build .cache

@@ -1,6 +1,7 @@
 """Object stores that are not ours, started for a test and stopped after it."""
 
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -14,17 +15,16 @@ TOOLS = pathlib.Path(sys.executable).parent
 
 
 def free_port():
-    """Below 50,000: SeaweedFS adds 10,000 for its second ports."""
+    """Below the ports that connections take by themselves; SeaweedFS adds 10,000 for its second ports."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        if port < 50_000:
-            return port
-        for port in range(20_000 + port % 9_000, 29_999):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) and probe.connect_ex(("127.0.0.1", port + 10_000)):
-                    return port
+        port = random.randrange(12_000, 22_000)
+        with socket.socket() as probe, socket.socket() as second:
+            try:
+                probe.bind(("127.0.0.1", port))
+                second.bind(("127.0.0.1", port + 10_000))
+                return port
+            except OSError:
+                continue
 
 
 class Store:
@@ -99,4 +99,4 @@ class SeaweedFS(Store):
             self.ports = [free_port() for _ in range(3)]
         return [str(TOOLS / "weed"), "server", "-dir", str(self.folder), "-ip", "127.0.0.1", "-master.port", str(self.ports[0]), "-volume.port",
                 str(self.ports[1]), "-filer", "-filer.port", str(self.ports[2]), "-s3", "-s3.port", str(self.port), "-s3.config", str(config),
-                "-master.volumeSizeLimitMB", "64", "-volume.max", "60"]
+                "-master.volumeSizeLimitMB", "1024", "-volume.max", "60"]

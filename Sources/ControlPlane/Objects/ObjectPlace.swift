@@ -90,7 +90,6 @@ package struct ObjectPlaces: Sendable {
         var client = S3Client(
             endpoint: store.endpointUrl, region: store.region, accessKey: store.accessId, secret: try catalog.secret(of: store))
         client.addressing = store.addressing.flatMap(S3Client.Addressing.init) ?? .path
-        client.integrity = .md5
         return ObjectPlace(
             name: .store(store.name), client: client, bucket: store.bucketName, prefix: store.prefix.isEmpty ? "" : store.prefix + "/",
             publicEndpoint: store.endpointUrl)

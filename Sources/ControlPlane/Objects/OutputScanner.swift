@@ -34,21 +34,32 @@ struct OutputScanner {
     mutating func feed(_ bytes: UnsafeRawBufferPointer) throws(Malformed) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(bytes.count)
-        var rest = bytes[...]
-        while let byte = rest.first {
+        var at = 0
+        while at < bytes.count {
             // Most of a large output is the inside of long strings.
             if place == .value, isOutput, isInString, !isEscaped {
-                let run = rest.prefix { $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }
-                if !run.isEmpty {
-                    out.append(contentsOf: run)
-                    rest = rest[run.endIndex...]
-                    continue
-                }
+                let end = Self.endOfPlainText(bytes, from: at)
+                out.append(contentsOf: UnsafeRawBufferPointer(rebasing: bytes[at..<end]))
+                at = end
+                if at == bytes.count { break }
             }
-            try step(byte, &out)
-            rest = rest.dropFirst()
+            try step(bytes[at], &out)
+            at += 1
         }
         return out
+    }
+
+    /// Where the next quote or backslash is, or the end: 32 bytes at a look.
+    private static func endOfPlainText(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
+        let (quote, backslash) = (SIMD32(repeating: UInt8(ascii: "\"")), SIMD32(repeating: UInt8(ascii: "\\")))
+        var at = start
+        while at + 32 <= bytes.count {
+            let block = bytes.loadUnaligned(fromByteOffset: at, as: SIMD32<UInt8>.self)
+            if any((block .== quote) .| (block .== backslash)) { break }
+            at += 32
+        }
+        while at < bytes.count, bytes[at] != UInt8(ascii: "\""), bytes[at] != UInt8(ascii: "\\") { at += 1 }
+        return at
     }
 
     private mutating func step(_ byte: UInt8, _ out: inout [UInt8]) throws(Malformed) {

@@ -81,7 +81,9 @@ package actor SyncService {
         guard let name = parts.first.flatMap({ ObjectPlace.Name(String($0)) }) else {
             throw RoostError(.invalid, "field '\(field)': got '\(text.prefix(80))'; allowed: volume:ID[/path] or store:NAME[/path]")
         }
-        let place = try places.place(name)
+        var place = try places.place(name)
+        // What is copied is checked by what every store knows.
+        if case .store = name { place.client.integrity = .md5 }
         return SyncRun.Side(place: place, prefix: place.prefix + (parts.count > 1 ? String(parts[1]) : ""))
     }
 
