@@ -113,6 +113,8 @@ def overhead(server):
 
 
 def main():
+    kinds = {"rclone": Rclone, "seaweedfs": SeaweedFS}
+    kinds = [kinds[name] for name in os.environ.get("BENCH_STORES", "rclone seaweedfs").split()]
     with tempfile.TemporaryDirectory(prefix="roost-bench-", dir=os.environ.get("ROOST_TEST_DIR")) as folder:
         folder = pathlib.Path(folder)
         (folder / "roost").mkdir()
@@ -126,7 +128,7 @@ def main():
                 for _ in range((MIB << 20) // len(piece)):
                     out.write(piece)
             overhead(server)
-            for kind in (Rclone, SeaweedFS):
+            for kind in kinds:
                 store = kind(folder / kind.__name__)
                 stores.append(store)
                 name = kind.__name__.lower()

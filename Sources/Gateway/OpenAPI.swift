@@ -25,6 +25,7 @@ enum OpenAPI {
         paths += resource("apikeys", schema: "APIKey", updates: false)
         paths += resource("s3keys", schema: "S3Key", updates: false)
         paths += resource("objectstores", schema: "ObjectStore", updates: true)
+        paths += resource("syncs", schema: "Sync", updates: false, extra: ["503": failure("the S3 door is off")])
         paths += [
             .init("/v1/s3", ["get": operation("where the S3 door is", ok: ["type": "object", "required": ["url"]], failures: ["404"])]),
             .init(
@@ -106,6 +107,13 @@ enum OpenAPI {
         let object: JSON = ["type": "object"]
         return [
             .init("/v2/{endpoint}/run", submit("queue a job", [])),
+            .init(
+                "/v2/{endpoint}/upload",
+                [
+                    "post": operation(
+                        "a place for an input too large for a request", ok: ["type": "object", "required": ["url", "ref"]],
+                        failures: ["400", "404", "409", "413"], parameters: [endpoint], body: object)
+                ]),
             .init("/v2/{endpoint}/runsync", submit("queue a job and wait for it", [wait])),
             .init("/v2/{endpoint}/status/{job}", read("state of a job", reference("Job"), [])),
             .init("/v2/{endpoint}/status-sync/{job}", read("state of a job, once it has ended", reference("Job"), [wait])),
@@ -134,6 +142,8 @@ enum OpenAPI {
             .init("NetworkVolumeCreate", input(volume, isUpdate: false)),
             .init("NetworkVolumeUpdate", input(NetworkVolume.fields(minimumSize: 1), isUpdate: true)),
             .init("APIKeyCreate", input(APIKey.fields, isUpdate: false)),
+            .init("SyncCreate", input(StoreSync.fields, isUpdate: false)),
+            .init("Sync", output(["id", "source", "target", "status", "runs", "files", "copiedFiles"])),
             .init("ObjectStoreCreate", input(ObjectStore.fields, isUpdate: false)),
             .init("ObjectStoreUpdate", input(ObjectStore.fields, isUpdate: true)),
             .init("ObjectStore", output(["name", "endpointUrl", "bucketName", "prefix", "region", "accessId"])),

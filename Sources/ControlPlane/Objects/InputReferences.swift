@@ -17,8 +17,12 @@ package struct InputReferences: Sendable {
         /// Hexadecimal, in lower case.
         package var sha256: String?
 
+        package init(source: Source, size: Int64? = nil, sha256: String? = nil) {
+            (self.source, self.size, self.sha256) = (source, size, sha256)
+        }
+
         /// A name for the file that a handler gets, from the last part of where it comes from.
-        var fileName: String {
+        package var fileName: String {
             var path: Substring
             switch source {
             case .object(_, let key): path = key[...]
@@ -37,7 +41,7 @@ package struct InputReferences: Sendable {
     private static let marker = Array("\"$ref\"".utf8)
 
     /// Whether an input may hold references. Most hold none, and are not parsed for it.
-    static func mayBe(in input: [UInt8]) -> Bool {
+    package static func mayBe(in input: [UInt8]) -> Bool {
         // The quote before the dollar is rare enough to look for alone.
         input.withUnsafeBufferPointer { bytes in
             var at = 0
@@ -66,7 +70,7 @@ package struct InputReferences: Sendable {
     }
 
     /// The input with each reference replaced by what stands for it, in the order of `find`.
-    static func replace(in input: [UInt8], by values: [JSON]) throws(RoostError) -> [UInt8] {
+    package static func replace(in input: [UInt8], by values: [JSON]) throws(RoostError) -> [UInt8] {
         var rest = values[...]
         return try replace(in: parse(input)) { (_) throws(RoostError) in rest.popFirst() ?? .null }.bytes
     }

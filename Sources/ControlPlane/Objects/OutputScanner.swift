@@ -5,8 +5,8 @@ import Resource
 ///
 /// It checks the structure, not every rule of JSON: what the worker's encoder wrote inside `output` is the client's to
 /// read. Python's `NaN` and `Infinity` become `null`, as in outputs that are kept inline.
-struct OutputScanner {
-    struct Malformed: Error {}
+package struct OutputScanner {
+    package struct Malformed: Error {}
 
     private enum Place { case start, beforeKey, key, afterKey, beforeValue, value, afterValue, end }
 
@@ -21,17 +21,19 @@ struct OutputScanner {
     private var word: [UInt8] = []
     private var current: [UInt8] = []
     /// Members other than `output`, as raw JSON.
-    private(set) var members: [String: [UInt8]] = [:]
-    private(set) var hasOutput = false
+    package private(set) var members: [String: [UInt8]] = [:]
+    package private(set) var hasOutput = false
 
     private static let keptBytes = 1 << 20
     private static let deepest = 512
 
+    package init() {}
+
     /// Whether the object has ended.
-    var isComplete: Bool { place == .end }
+    package var isComplete: Bool { place == .end }
 
     /// Takes a piece of the body; returns the bytes of the output in it.
-    mutating func feed(_ bytes: UnsafeRawBufferPointer) throws(Malformed) -> [UInt8] {
+    package mutating func feed(_ bytes: UnsafeRawBufferPointer) throws(Malformed) -> [UInt8] {
         var out: [UInt8] = []
         out.reserveCapacity(bytes.count)
         var at = 0

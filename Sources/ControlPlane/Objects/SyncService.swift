@@ -47,7 +47,9 @@ package actor SyncService {
         guard source.place.name != target.place.name || !Self.overlap(source.prefix, target.prefix) else {
             throw RoostError(.invalid, "field 'target': it lies in the source, or the source in it")
         }
-        if let endpoint = sync.afterEndpointId { _ = try places.catalog.existingEndpoint(endpoint) }
+        if let endpoint = sync.afterEndpointId, places.catalog.endpoint(endpoint) == nil {
+            throw RoostError(.invalid, "field 'afterEndpointId': there is no endpoint \(endpoint.prefix(80))")
+        }
         syncs[sync.id] = sync
         do { try await store.save(sync, kind: .sync, id: sync.id) } catch {
             syncs[sync.id] = nil
@@ -81,7 +83,10 @@ package actor SyncService {
         guard let name = parts.first.flatMap({ ObjectPlace.Name(String($0)) }) else {
             throw RoostError(.invalid, "field '\(field)': got '\(text.prefix(80))'; allowed: volume:ID[/path] or store:NAME[/path]")
         }
-        var place = try places.place(name)
+        var place: ObjectPlace
+        do { place = try places.place(name) } catch let error as RoostError where error.code == .notFound {
+            throw RoostError(.invalid, "field '\(field)': \(error.message)")
+        }
         // What is copied is checked by what every store knows.
         if case .store = name { place.client.integrity = .md5 }
         return SyncRun.Side(place: place, prefix: place.prefix + (parts.count > 1 ? String(parts[1]) : ""))
