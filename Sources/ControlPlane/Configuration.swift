@@ -20,6 +20,11 @@ package struct ServerConfiguration: Sendable {
     package var shutdownGraceSeconds = 10
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
+    /// Most parked workers, and the most memory that they may hold together.
+    package var parkedWorkers = 32
+    package var parkedBytes = Machine.memoryBytes / 4
+    /// Memory of the machine that stays available: parked workers go before it does.
+    package var memoryReserveBytes: Int64 = 1 << 30
     package var s3 = S3Settings()
     /// Path of rclone, for bucket mounts; nil looks for it.
     package var rclone: String?
@@ -66,6 +71,9 @@ package struct ServerConfiguration: Sendable {
             case "s3SilenceSeconds": s3.silenceSeconds = try number(member, 1...3_600)
             case "bucketSizeGb": s3.bucketSizeGb = try number(member, 1...NetworkVolume.maximumSize)
             case "abandonedUploadSeconds": s3.abandonedUploadSeconds = try number(member, 60...31_536_000)
+            case "parkedWorkers": parkedWorkers = try number(member, 0...10_000)
+            case "parkedMemoryGb": parkedBytes = try Int64(number(member, 0...100_000)) << 30
+            case "memoryReserveGb": memoryReserveBytes = try Int64(number(member, 0...100_000)) << 30
             case "s3PublicUrl": s3.publicURL = try publicURL(member)
             case "rclone": rclone = try text(member)
             case "logLevel": logLevel = try text(member)

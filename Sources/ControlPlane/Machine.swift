@@ -13,6 +13,13 @@ package enum Machine {
     /// All memory of the machine in bytes.
     package static var memoryBytes: Int64 { Int64(sysconf(Int32(_SC_PHYS_PAGES))) * Int64(sysconf(Int32(_SC_PAGESIZE))) }
 
+    /// What the kernel could give to new processes, in bytes.
+    package static var availableMemoryBytes: Int64 {
+        let text = (try? Files.read("/proc/meminfo")).map { String(decoding: $0, as: UTF8.self) } ?? ""
+        let line = text.split(separator: "\n").first { $0.hasPrefix("MemAvailable:") }
+        return (line?.split(separator: " ").dropFirst().first).flatMap { Int64($0) }.map { $0 << 10 } ?? .max
+    }
+
     /// One thing looked at by `roost doctor`.
     package struct Finding: Sendable, Equatable {
         package var subject: String

@@ -111,6 +111,7 @@ package struct Plane: Sendable {
 
     private func sweep() async {
         while (try? await Task.sleep(for: .seconds(10))) != nil {
+            await workers.relieve()
             do { while try await store.sweep(at: catalog.now()) == 1_000 {} } catch {
                 log.error("failed to remove old jobs", metadata: ["error": "\(error)"])
             }

@@ -17,6 +17,7 @@ struct WorkerViewController: Sendable {
         router.get("/v1/endpoints/:id/workers/:worker", use: get)
         router.delete("/v1/endpoints/:id/workers/:worker", use: stop)
         router.get("/v1/endpoints/:id/workers/:worker/logs", use: logs)
+        router.get("/v1/endpoints/:id/starts", use: starts)
     }
 
     @Sendable
@@ -36,6 +37,11 @@ struct WorkerViewController: Sendable {
         _ = try await plane.workers.worker(id, of: endpoint)
         await plane.workers.drain(id, reason: "stopped by hand")
         return .noContent
+    }
+
+    @Sendable
+    private func starts(_ request: Request, _ context: Context) async throws -> Response {
+        .json(await plane.workers.starts(of: try endpoint(request, context, write: false)))
     }
 
     @Sendable

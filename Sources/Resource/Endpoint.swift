@@ -44,6 +44,9 @@ package struct Endpoint: Codable, Sendable, Equatable {
         case url
     }
 
+    /// Workers that flashboot keeps started and parked ahead of demand.
+    private var spares: Int?
+    package var spareWorkers: Int { spares ?? 0 }
     /// Where outputs over the limit and uploaded inputs go: `store:NAME` or `volume:ID`. Nil: such outputs fail.
     package var largeData: String?
     private var inputReferences: InputRefs?
@@ -73,7 +76,8 @@ package struct Endpoint: Codable, Sendable, Equatable {
         Field("scalerType", .choice(["QUEUE_DELAY", "REQUEST_COUNT"]), default: "QUEUE_DELAY", "when to add workers"),
         Field("scalerValue", .integer(1...3_600), default: 4, "seconds, or jobs a worker"),
         Field("executionTimeoutMs", .integer(5_000...604_800_000), default: 600_000, "longest run of one job"),
-        Field("flashboot", .boolean, default: false, "keep stopped workers ready"),
+        Field("flashboot", .boolean, default: false, "park workers at their idle timeout instead of stopping them"),
+        Field("spareWorkers", .integer(0...100), default: 0, "with flashboot: workers started and parked ahead of demand"),
         Field("allowedCudaVersions", .texts(32), default: [], "kept for compatibility"),
         Field("minCudaVersion", .text(16), "kept for compatibility"),
         Field("largeData", .text(128), "store:NAME or volume:ID: where outputs over the limit and uploaded inputs go; empty takes it away"),
@@ -128,6 +132,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         if let value = values.bool("flashboot") { flashboot = value }
         if let value = values.strings("allowedCudaVersions") { allowedCudaVersions = value }
         if let value = values.string("objectStore") { objectStore = value.isEmpty ? nil : value }
+        if let value = values.int("spareWorkers") { spares = value == 0 ? nil : value }
         if let value = values.string("largeData") { largeData = value.isEmpty ? nil : value }
         if let value = values.string("inputRefs").flatMap(InputRefs.init) { inputReferences = value }
         if let value = values.strings("bucketMounts") { mounts = value.isEmpty ? nil : value }
@@ -164,6 +169,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
             "workersMax": .int(workersMax), "idleTimeout": .int(idleTimeout),
             "scalerType": .string(scalerType.rawValue), "scalerValue": .int(scalerValue),
             "executionTimeoutMs": .int(executionTimeoutMs), "flashboot": .bool(flashboot),
+            "spareWorkers": .int(spareWorkers),
             "allowedCudaVersions": .strings(allowedCudaVersions), "minCudaVersion": minCudaVersion.map { .string($0) },
             "objectStore": objectStore.map { .string($0) }, "largeData": largeData.map { .string($0) },
             "inputRefs": .string(inputRefs.rawValue), "bucketMounts": .strings(bucketMounts),

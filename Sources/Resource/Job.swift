@@ -24,6 +24,8 @@ package struct Job: Sendable, Equatable {
     package var retention: Milliseconds
     package var webhook: String?
     package var lifecycle: JobLifecycle
+    /// Whether it waited for its worker to start or to thaw; nil before it has one.
+    package var coldStart: Bool?
 
     package init(
         id: String, endpointID: String, isSync: Bool, isLowPriority: Bool, createdAt: Milliseconds,

@@ -5,6 +5,10 @@ package struct ScalingSample: Sendable, Equatable {
             case starting
             case idle(since: Milliseconds)
             case busy
+            /// Frozen; does not count against `workersMax`.
+            case parked
+            /// Starting, to be parked.
+            case sparing
             /// On its way out; still counts against `workersMax`.
             case leaving
         }
@@ -33,6 +37,9 @@ package struct ScalingSample: Sendable, Equatable {
     package var running: Int
     package var workers: [WorkerSample]
     package var backoffUntil: Milliseconds?
+    /// Whether workers are parked instead of stopped, and how many are to be parked ahead of demand.
+    package var parks: Bool
+    package var spares: Int
 
     package init(
         now: Milliseconds, endpoint: Endpoint, queued: Int, waitingSince: [Milliseconds], running: Int,
@@ -49,6 +56,8 @@ package struct ScalingSample: Sendable, Equatable {
         self.running = running
         self.workers = workers
         self.backoffUntil = backoffUntil
+        parks = endpoint.flashboot && endpoint.workersMax > 0
+        spares = parks ? endpoint.spareWorkers : 0
     }
 }
 
@@ -63,6 +72,11 @@ package struct ScalingDecision: Sendable, Equatable {
     package var start = 0
     /// Workers to drain.
     package var stop: [String] = []
+    /// Idle workers to park, and parked ones to use.
+    package var park: [String] = []
+    package var thaw: [String] = []
+    /// Workers to start and park.
+    package var startSpares = 0
     package var hold: Hold?
     /// When the answer may change by time alone.
     package var reconsiderAt: Milliseconds?
@@ -80,19 +94,23 @@ package struct ScalingDecision: Sendable, Equatable {
         decision.stopIdle(sample)
         decision.stopSurplus(sample)
         decision.startMissing(sample)
+        decision.refillSpares(sample)
         return decision
     }
 
     /// Idle workers of an old version go at once, busy ones once their jobs are done (draining waits for them).
     private mutating func stopOutdated(_ sample: ScalingSample) {
         stop += sample.workers.filter { $0.isOutdated && $0.activity != .leaving }.map(\.id)
+        if !sample.parks { stop += sample.usableParked.map(\.id) }
     }
+
+    private func isLeaving(_ id: String) -> Bool { stop.contains(id) || park.contains(id) }
 
     private mutating func stopIdle(_ sample: ScalingSample) {
         var spare = sample.live.count - max(sample.workersMin, wanted(sample))
         for (id, since) in sample.idle.sorted(by: { $0.since < $1.since }) where spare > 0 {
             if since + sample.idleTimeout <= sample.now {
-                stop.append(id)
+                if sample.parks { park.append(id) } else { stop.append(id) }
                 spare -= 1
             } else {
                 reconsider(at: since + sample.idleTimeout)
@@ -102,23 +120,36 @@ package struct ScalingDecision: Sendable, Equatable {
 
     /// More than `workersMax`, after it was lowered: first those that start, then idle, then busy ones.
     private mutating func stopSurplus(_ sample: ScalingSample) {
-        let staying = sample.live.filter { !stop.contains($0.id) }
+        let staying = sample.live.filter { !isLeaving($0.id) }
         let surplus = staying.count - sample.workersMax
         guard surplus > 0 else { return }
         stop += staying.sorted { $0.activity.rank < $1.activity.rank }.prefix(surplus).map(\.id)
     }
 
     private mutating func startMissing(_ sample: ScalingSample) {
-        let staying = sample.live.filter { !stop.contains($0.id) }.count
-        let missing = max(sample.workersMin, wanted(sample)) - staying
+        let staying = sample.live.filter { !isLeaving($0.id) }.count
+        var missing = max(sample.workersMin, wanted(sample)) - staying
+        guard missing > 0 else { return }
+        let room = max(0, sample.workersMax - sample.workers.filter { !$0.activity.isAside }.count)
+        // The ones parked last: their memory is warmest.
+        thaw = sample.parks ? sample.usableParked.suffix(min(missing, room)).reversed().map(\.id) : []
+        missing -= thaw.count
+        // Spares on their way are used at once when they come.
+        missing -= sample.workers.filter { $0.activity == .sparing && !$0.isOutdated }.count
         guard missing > 0 else { return }
         if let until = sample.backoffUntil, until > sample.now {
             hold = .backingOff
             reconsider(at: until)
             return
         }
-        start = min(missing, max(0, sample.workersMax - sample.workers.count))
+        start = min(missing, max(0, room - thaw.count))
         if start < missing { hold = .atMaximum }
+    }
+
+    private mutating func refillSpares(_ sample: ScalingSample) {
+        guard sample.spares > 0, sample.backoffUntil ?? 0 <= sample.now else { return }
+        let sparing = sample.workers.filter { $0.activity == .sparing && !$0.isOutdated }.count
+        startSpares = max(0, sample.spares - (sample.usableParked.count - thaw.count + park.count + sparing))
     }
 
     /// Workers the demand asks for.
@@ -145,7 +176,10 @@ package struct ScalingDecision: Sendable, Equatable {
 }
 
 extension ScalingSample {
-    fileprivate var live: [WorkerSample] { workers.filter { $0.activity != .leaving && !$0.isOutdated } }
+    fileprivate var live: [WorkerSample] { workers.filter { $0.activity != .leaving && !$0.activity.isAside && !$0.isOutdated } }
+
+    /// In the order they were parked.
+    fileprivate var usableParked: [WorkerSample] { workers.filter { $0.activity == .parked && !$0.isOutdated } }
 
     fileprivate var idle: [(id: String, since: Milliseconds)] {
         live.compactMap { worker in
@@ -156,9 +190,12 @@ extension ScalingSample {
 }
 
 extension ScalingSample.WorkerSample.Activity {
+    /// Neither at work nor about to be.
+    fileprivate var isAside: Bool { self == .parked || self == .sparing }
+
     fileprivate var rank: Int {
         switch self {
-        case .starting: 0
+        case .starting, .parked, .sparing: 0
         case .idle: 1
         case .busy: 2
         case .leaving: 3

@@ -20,6 +20,12 @@ package struct Worker: Codable, Sendable, Equatable {
     package var startedAt: Milliseconds?
     /// Set at its first poll.
     package var readyAt: Milliseconds?
+    /// Set while it is parked.
+    package var parkedAt: Milliseconds?
+    /// Started ahead of demand, and not used since.
+    package var isSpare: Bool?
+    /// How its last start went.
+    package var start: StartRecord?
     /// Why placement put it there.
     package var placement: String
     /// The address it was told to reach Roost at.
@@ -77,6 +83,8 @@ package struct WorkerLifecycle: Sendable, Equatable {
         /// The process runs and has not polled yet.
         case initializing(since: Milliseconds)
         case ready
+        /// Frozen, until there is a job for it.
+        case parked
         /// Gets no more jobs; waits for those it has.
         case draining
         /// SIGTERM was sent.
@@ -106,11 +114,13 @@ package struct WorkerLifecycle: Sendable, Equatable {
     package init() {}
 
     /// A worker found running at start-up.
-    package init(adoptedAt now: Milliseconds, isReady: Bool) { phase = isReady ? .ready : .initializing(since: now) }
+    package init(adoptedAt now: Milliseconds, isReady: Bool, isParked: Bool = false) {
+        phase = isParked ? .parked : isReady ? .ready : .initializing(since: now)
+    }
 
     package var isLive: Bool {
         switch phase {
-        case .creating, .initializing, .ready: true
+        case .creating, .initializing, .ready, .parked: true
         case .draining, .stopping, .killed, .gone: false
         }
     }
@@ -131,6 +141,20 @@ package struct WorkerLifecycle: Sendable, Equatable {
         return true
     }
 
+    /// It was frozen. False when something else happened to it meanwhile.
+    package mutating func parked() -> Bool {
+        guard phase == .ready else { return false }
+        phase = .parked
+        return true
+    }
+
+    /// It goes on.
+    package mutating func thawed() -> Bool {
+        guard phase == .parked else { return false }
+        phase = .ready
+        return true
+    }
+
     /// Stops it once its jobs are done.
     package mutating func drain(reason: String, hasJobs: Bool, at now: Milliseconds) -> Action {
         switch phase {
@@ -138,6 +162,8 @@ package struct WorkerLifecycle: Sendable, Equatable {
             stopReason = reason
             phase = .draining
             return .drain
+        // It cannot hear a SIGTERM, and has nothing to finish.
+        case .parked: return condemn(reason: reason)
         case .initializing, .ready:
             stopReason = reason
             if !hasJobs { return terminate(at: now) }

@@ -26,6 +26,7 @@ extension JobService {
         let payload = try secrets.seal(request, job: id, standard: endpoint.objectStore)
         if let worker = reserveTaker(of: endpoint.id) {
             _ = job.lifecycle.lease(to: worker.id, at: time)
+            job.coldStart = false
             do { try await store.insert(job, payload: payload) } catch {
                 park(worker.parked, of: worker.id)
                 throw error

@@ -23,7 +23,7 @@ extension JobService {
             sessions[worker]?.prepared = []
             return current.prepared.map(\.handout)
         }
-        if !current.isDraining && current.preparing.isEmpty {
+        if !current.isDraining && !current.isParked && current.preparing.isEmpty {
             let jobs = try await leaseQueued(to: worker, limit: limit)
             if !jobs.isEmpty { return jobs }
         }
@@ -48,6 +48,7 @@ extension JobService {
     private func notePoll(_ worker: String, _ session: WorkerSession) {
         guard !session.hasPolled else { return }
         sessions[worker]?.hasPolled = true
+        sessions[worker]?.readySince = now()
         sessions[worker]?.idleSince = now()
         signals.yield(.ready(worker))
     }
@@ -64,6 +65,7 @@ extension JobService {
         sessions[worker]?.take = parked
         settleIdle(worker)
         guard !session.isDraining else { return }
+        guard !session.isParked else { return endParking(worker) }
         queues[session.endpointID, default: EndpointQueue()].addTaker(worker)
         feed(session.endpointID)
     }
@@ -87,9 +89,7 @@ extension JobService {
 
     private func popTaker(of endpoint: String) -> Taker? {
         while let worker = queues[endpoint]?.popTaker() {
-            guard let session = sessions[worker], let parked = session.take, !session.isDraining, session.preparing.isEmpty else {
-                continue
-            }
+            guard let session = sessions[worker], let parked = session.take, session.isTakingJobs else { continue }
             sessions[worker]?.take = nil
             sessions[worker]?.idleSince = nil
             return Taker(id: worker, parked: parked)
@@ -102,6 +102,7 @@ extension JobService {
         live[job.id] = Live(job: job)
         queues[job.endpointID, default: EndpointQueue()].running += 1
         book(job, on: worker.id)
+        note(.firstJob, of: worker.id)
         schedule(.expiry(job: job.id), at: job.expiresAt)
         if InputReferences.mayBe(in: payload.input) {
             prepare(job, payload, on: worker.id)
@@ -146,6 +147,8 @@ extension JobService {
         var jobs: [Job] = []
         while jobs.count < limit, let entry = queues[endpoint]?.next(isQueued) {
             guard var job = live[entry.id]?.job, job.lifecycle.lease(to: worker, at: now()) else { continue }
+            job.coldStart = (sessions[worker]?.readySince ?? 0) >= entry.since
+            note(.firstJob, of: worker)
             live[entry.id]?.job = job
             queues[endpoint]?.running += 1
             book(job, on: worker)
@@ -300,8 +303,9 @@ extension JobService {
     // MARK: - Life of workers
 
     /// A worker is about to be made, or was found running.
-    package func attach(_ worker: String, endpointID: String, hasPolled: Bool = false) {
+    package func attach(_ worker: String, endpointID: String, hasPolled: Bool = false, isParked: Bool = false) {
         var session = WorkerSession(endpointID: endpointID)
+        session.isParked = isParked
         session.hasPolled = hasPolled
         session.idleSince = hasPolled ? now() : nil
         sessions[worker] = session
@@ -326,6 +330,7 @@ extension JobService {
         guard let session = sessions[worker] else { return }
         answerTake(worker, [])
         answerStop(worker, [])
+        endParking(worker)
         sessions[worker] = nil
         for id in session.leases {
             if isPlanned {

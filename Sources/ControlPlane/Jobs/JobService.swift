@@ -36,6 +36,7 @@ package actor JobService {
         case take(worker: String, token: Int)
         case stop(worker: String, token: Int)
         case watch(job: String, token: Int)
+        case parking(worker: String, token: Int)
     }
 
     let store: any Store
@@ -76,7 +77,9 @@ package actor JobService {
 
     /// Reads what is not ended. Jobs of workers not in `adopted` go back to the queue. Returns what it found.
     package func restore(adopted: [Worker]) async throws -> (queued: Int, running: Int, returned: Int) {
-        for worker in adopted { attach(worker.id, endpointID: worker.endpointID, hasPolled: worker.readyAt != nil) }
+        for worker in adopted {
+            attach(worker.id, endpointID: worker.endpointID, hasPolled: worker.readyAt != nil, isParked: worker.parkedAt != nil)
+        }
         var counts = (queued: 0, running: 0, returned: 0)
         var returned: [Job] = []
         for var job in try await store.liveJobs() {
@@ -146,6 +149,7 @@ package actor JobService {
         case .take(let worker, let token): sessions[worker]?.take?.token == token
         case .stop(let worker, let token): sessions[worker]?.stop?.token == token
         case .watch(let job, let token): watchers[job]?[token] != nil
+        case .parking(let worker, _): sessions[worker]?.parking != nil
         }
     }
 
@@ -167,6 +171,7 @@ package actor JobService {
             case .stop(let worker, let token):
                 if sessions[worker]?.stop?.token == token { answerStop(worker, []) }
             case .watch(let job, let token): watchers[job]?.removeValue(forKey: token)?.resume()
+            case .parking(let worker, _): endParking(worker)
             }
         }
     }
@@ -305,6 +310,7 @@ package actor JobService {
             throw error
         }
         live[id] = nil
+        if case .running(let worker, _) = before.lifecycle.phase { note(.firstResult, of: worker) }
         detach(before)
         wake(id)
         demand.signal(before.endpointID)

@@ -6,6 +6,7 @@ package enum JobView {
     package static func body(_ job: Job, result: JobResult, reason: String? = nil, request: JobPayload? = nil) -> [UInt8] {
         var out = Array("{".utf8)
         let lifecycle = job.lifecycle
+        if let cold = job.coldStart, lifecycle.status != .inQueue { out += "\"coldStart\":\(cold),".utf8 }
         if let delay = lifecycle.delay, lifecycle.status != .inQueue { out += "\"delayTime\":\(delay),".utf8 }
         if let error = result.error { add("error", error, to: &out) }
         if let execution = lifecycle.execution { out += "\"executionTime\":\(execution),".utf8 }

@@ -1,5 +1,7 @@
 import Resource
 
+import Resource
+
 /// What the queue knows of a worker: its polls, its jobs.
 struct WorkerSession {
     struct Parked<Answer: Sendable> {
@@ -28,12 +30,23 @@ struct WorkerSession {
     /// SIGTERM was sent: polls are answered soon, so that the SDK can exit.
     var isReleased = false
     var hasPolled = false
+    /// It is parked or about to be: its polls stay without an answer.
+    var isParked = false
+    /// Waits for the poll that follows the answered one.
+    var parking: CheckedContinuation<Void, Never>?
+    /// When it could take jobs first, since it was made or thawed.
+    var readySince: Milliseconds?
+    /// Steps of its start that are still to come.
+    var steps: Set<StartRecord.Step> = [.firstJob, .firstResult]
     var idleSince: Milliseconds?
     var lastPing: Milliseconds?
 
     init(endpointID: String) { self.endpointID = endpointID }
 
     var isBusy: Bool { !leases.isEmpty || !leftovers.isEmpty }
+
+    /// Whether its poll may be answered with a job.
+    var isTakingJobs: Bool { !isDraining && !isParked && preparing.isEmpty }
 
     /// Whether the worker has not been told of a job that it holds.
     func withholds(_ job: String) -> Bool { preparing.contains(job) || prepared.contains { $0.id == job } }
@@ -49,6 +62,8 @@ package enum WorkerSignal: Sendable, Equatable {
     case recycle(String, reason: String)
     /// It must go now.
     case condemn(String, reason: String)
+    /// A step of its start is done.
+    case step(String, StartRecord.Step, at: ContinuousClock.Instant)
     /// The inputs of a job that it holds must be fetched; the payload is opened.
     case prepare(String, job: Job, payload: JobPayload)
     /// A job of it that had files of ours on its disk has ended.

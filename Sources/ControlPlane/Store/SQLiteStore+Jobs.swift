@@ -11,13 +11,13 @@ extension SQLiteStore {
             try database.cachedStatement(
                 sql: """
                     INSERT INTO job (id, endpoint, status, is_sync, is_low_priority, created_at, expires_at,
-                        execution_timeout, retention, webhook, worker, since, retries, delay, input, extra)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+                        execution_timeout, retention, webhook, worker, since, retries, delay, cold_start, input, extra)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
                     """
             ).execute(arguments: [
                 job.id, job.endpointID, lifecycle.status.rawValue, job.isSync, job.isLowPriority, job.createdAt,
                 job.expiresAt, job.executionTimeout, job.retention, job.webhook, lifecycle.worker, lifecycle.since,
-                lifecycle.retries, lifecycle.delay, input, extra,
+                lifecycle.retries, lifecycle.delay, job.coldStart, input, extra,
             ])
         }
     }
@@ -33,13 +33,13 @@ extension SQLiteStore {
         let clears = lifecycle.status == .inQueue
         try database.cachedStatement(
             sql: """
-                UPDATE job SET status = ?, worker = ?, since = ?, retries = ?, delay = ?, execution = ?, remove_at = NULL,
+                UPDATE job SET status = ?, worker = ?, since = ?, retries = ?, delay = ?, execution = ?, cold_start = ?, remove_at = NULL,
                     created_at = ?, expires_at = ?, output = CASE WHEN ? THEN NULL ELSE output END, error = CASE WHEN ? THEN NULL ELSE error END
                 WHERE id = ?
                 """
         ).execute(arguments: [
             lifecycle.status.rawValue, lifecycle.worker, lifecycle.since, lifecycle.retries, lifecycle.delay,
-            lifecycle.execution, job.createdAt, job.expiresAt, clears, clears, job.id,
+            lifecycle.execution, job.coldStart, job.createdAt, job.expiresAt, clears, clears, job.id,
         ])
         if clears {
             try database.cachedStatement(sql: "DELETE FROM chunk WHERE job = ?").execute(arguments: [job.id])
@@ -250,7 +250,7 @@ extension SQLiteStore {
 
     private static let columns = """
         id, endpoint, status, is_sync, is_low_priority, created_at, expires_at, execution_timeout, retention, webhook,
-        worker, since, retries, delay, execution
+        worker, since, retries, delay, execution, cold_start
         """
 
     private static func record(_ row: Row) throws -> JobRecord {
@@ -273,11 +273,13 @@ extension SQLiteStore {
             case .inProgress: .running(worker: worker ?? "", since: since)
             default: .ended(status, worker: worker, at: since)
             }
-        return Job(
+        var job = Job(
             id: row["id"], endpointID: row["endpoint"], isSync: row["is_sync"], isLowPriority: row["is_low_priority"],
             createdAt: row["created_at"], expiresAt: row["expires_at"], executionTimeout: row["execution_timeout"],
             retention: row["retention"], webhook: row["webhook"],
             lifecycle: JobLifecycle(phase: phase, retries: row["retries"], delay: row["delay"], execution: row["execution"]))
+        job.coldStart = row["cold_start"]
+        return job
     }
 }
 

@@ -125,6 +125,9 @@ enum Schema {
                     ) WITHOUT ROWID;
                     """)
         }
+        migrator.registerMigration("2 cold starts") { database in
+            try database.execute(sql: "ALTER TABLE job ADD COLUMN cold_start INTEGER")
+        }
         return migrator
     }
 }

@@ -46,7 +46,12 @@ package actor ScalerService {
                 now: now(), endpoint: endpoint, queued: seen.queued, waitingSince: seen.waitingSince, running: seen.running,
                 workers: samples, backoffUntil: backoff?.until))
         for worker in decision.stop { await workers.drain(worker, reason: Self.stopReason(worker, samples)) }
-        let refusal = await start(decision.start, of: endpoint)
+        for worker in decision.park { await workers.order(.park(worker)) }
+        let waited = seen.waitingSince.first
+        for worker in decision.thaw where await !workers.thaw(worker, waitedSince: waited) { decision.start += 1 }
+        var refusal = await start(decision.start, of: endpoint, waitedSince: waited)
+        if refusal != nil, await workers.evictParked(reason: "parked longest, and its place was needed") { demand.signal(id) }
+        if refusal == nil { refusal = await startSpares(decision.startSpares, of: endpoint) }
         if refusal != nil { decision.reconsiderAt = min(decision.reconsiderAt ?? .max, now() + Self.capacityRetry) }
         let reason = refusal ?? waitReason(endpoint, seen, samples, decision, backoff)
         await jobs.setWaitReason(seen.hasAnyQueued ? reason : nil, of: id)
@@ -62,7 +67,7 @@ package actor ScalerService {
     }
 
     /// Starts workers; returns why it could not start all of them.
-    private func start(_ count: Int, of endpoint: Endpoint) async -> String? {
+    private func start(_ count: Int, of endpoint: Endpoint, isSpare: Bool = false, waitedSince: Milliseconds? = nil) async -> String? {
         for _ in 0..<count {
             let snapshot = catalog.snapshot
             guard let template = snapshot.templates[endpoint.templateId] else { return "its template is gone" }
@@ -74,7 +79,8 @@ package actor ScalerService {
             case .failure(let refusal): return refusal.reason
             case .success(let placement):
                 do {
-                    let id = try await workers.start(endpoint, image: image, template: template, placement: placement)
+                    let id = try await workers.start(
+                        endpoint, image: image, template: template, placement: placement, isSpare: isSpare, waitedSince: waitedSince)
                     log.info(
                         "worker placed",
                         metadata: ["worker_id": "\(id)", "endpoint_id": "\(endpoint.id)", "placement": "\(placement.reason)"])
@@ -82,6 +88,15 @@ package actor ScalerService {
                     return "cannot record a worker: \(error)"
                 }
             }
+        }
+        return nil
+    }
+
+    /// Spares are started as long as there is room to park them; that there is none is no reason for a job to wait.
+    private func startSpares(_ count: Int, of endpoint: Endpoint) async -> String? {
+        for _ in 0..<count {
+            guard await workers.hasRoomToPark(endpoint) else { return nil }
+            if let refusal = await start(1, of: endpoint, isSpare: true) { return refusal }
         }
         return nil
     }
@@ -104,7 +119,8 @@ package actor ScalerService {
             let failures = backoff.flatMap { $0.failures > 0 ? $0.lastReason.map { "; the last one failed: \($0)" } : nil } ?? ""
             return "no worker yet: \(max(1, starting.count + decision.start)) starting\(failures)"
         }
-        if samples.count >= endpoint.workersMax { return "at workersMax: all \(samples.count) workers are busy" }
+        if !decision.thaw.isEmpty { return "no worker yet: \(decision.thaw.count) thawing" }
+        if samples.filter({ $0.activity != .parked && $0.activity != .sparing }).count >= endpoint.workersMax { return "at workersMax: all \(samples.count) workers are busy" }
         if seen.queued == 0 { return "low priority: it starts no worker and waits for one that others start" }
         return "all workers are busy; another starts by the endpoint's scaler settings"
     }

@@ -14,6 +14,8 @@ enum WorkerEnvironment {
         env.merge(template.env) { $1 }
         // Ours last: without them the worker cannot work, whatever the template says.
         env.merge(runpod(worker: worker, token: token, endpoint: endpoint)) { $1 }
+        // The door and stores of one's own are at private addresses, which the SDK's downloads refuse by default.
+        if template.env["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] == nil { env["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] = "true" }
         if template.env["RUNPOD_PING_INTERVAL"] == nil { env["RUNPOD_PING_INTERVAL"] = "10000" }
         return env.map { "\($0.key)=\($0.value)" }.sorted()
     }

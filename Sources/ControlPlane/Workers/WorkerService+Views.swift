@@ -49,11 +49,16 @@ extension WorkerService {
 
     /// Samples for the scaler.
     func samples(of endpoint: Endpoint, demand: JobService.Demand) -> [ScalingSample.WorkerSample] {
-        entries.values.filter { $0.worker.endpointID == endpoint.id }.sorted { $0.worker.createdAt < $1.worker.createdAt }.map { entry in
+        // Parked ones in the order they were parked: the last is used first.
+        let own = entries.values.filter { $0.worker.endpointID == endpoint.id }
+        return own.sorted { ($0.worker.parkedAt ?? 0, $0.worker.createdAt) < ($1.worker.parkedAt ?? 0, $1.worker.createdAt) }.map { entry in
             let activity: ScalingSample.WorkerSample.Activity =
                 switch entry.lifecycle.phase {
-                case .creating, .initializing: .starting
+                case .creating, .initializing: entry.worker.isSpare == true ? .sparing : .starting
+                case .ready where parking.contains(entry.worker.id): .parked
+                case .ready where entry.worker.isSpare == true: .sparing
                 case .ready: demand.idleSince[entry.worker.id].map { .idle(since: $0) } ?? .busy
+                case .parked: .parked
                 case .draining, .stopping, .killed, .gone: .leaving
                 }
             return .init(id: entry.worker.id, activity: activity, isOutdated: entry.worker.version != endpoint.version)
@@ -66,12 +71,13 @@ extension WorkerService {
     func sites() -> [Placement.Site] {
         let free = (try? Files.space(at: layout.root).free) ?? .max
         return catalog.dataCenters.map { center in
-            let here = entries.values.map(\.worker).filter { $0.dataCenterID == center.id }
+            let parked = entries.values.filter { $0.lifecycle.phase == .parked && $0.worker.dataCenterID == center.id }
+            let here = entries.values.filter { $0.lifecycle.phase != .parked && $0.worker.dataCenterID == center.id }.map(\.worker)
             var gpus: [String: Int] = [:]
             for worker in here { if let type = worker.gpuType { gpus[type, default: 0] += worker.gpuCount } }
             return Placement.Site(
                 dataCenter: center, usedVcpus: here.reduce(0) { $0 + $1.vcpus },
-                usedMemoryBytes: here.reduce(0) { $0 + $1.memoryBytes }, usedGpus: gpus,
+                usedMemoryBytes: here.reduce(0) { $0 + $1.memoryBytes } + parked.reduce(0) { $0 + $1.parkedBytes }, usedGpus: gpus,
                 freeDiskBytes: free - configuration.diskReserveBytes)
         }
     }
@@ -100,6 +106,7 @@ extension WorkerService {
             switch entry.lifecycle.phase {
             case .creating, .initializing: "INITIALIZING"
             case .ready: demand.idleSince[worker.id] != nil ? "IDLE" : "RUNNING"
+            case .parked: "PARKED"
             case .draining, .stopping, .killed, .gone: "STOPPING"
             }
         let isRunning = worker.startedAt != nil
@@ -116,6 +123,7 @@ extension WorkerService {
             "lastPingAt": demand.lastPing[worker.id].map { .string(Timestamp.text($0)) },
             "startMs": worker.startedAt.map { .int(Int($0 - worker.createdAt)) },
             "readyMs": worker.readyAt.map { .int(Int($0 - worker.createdAt)) },
+            "parkedAt": worker.parkedAt.map { .string(Timestamp.text($0)) }, "start": worker.start?.json,
             "placement": .string(worker.placement), "stopReason": entry.lifecycle.stopReason.map { .string($0) },
         ])
     }
@@ -127,7 +135,8 @@ extension WorkerService {
         var (idle, starting, running) = (0, 0, 0)
         for sample in samples {
             switch sample.activity {
-            case .starting: starting += 1
+            case .starting, .sparing: starting += 1
+            case .parked: break
             case .idle: idle += 1
             case .busy: running += 1
             case .leaving: break

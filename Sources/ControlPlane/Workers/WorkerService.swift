@@ -10,6 +10,10 @@ package actor WorkerService {
         var worker: Worker
         var lifecycle: WorkerLifecycle
         var container: OCIRuntime.Container
+        /// When its present start was decided.
+        var decidedAt = ContinuousClock.now
+        /// What it holds while it is parked.
+        var parkedBytes: Int64 = 0
     }
 
     /// Long-running steps, each its own task below `run`.
@@ -18,6 +22,8 @@ package actor WorkerService {
         case watch(String)
         case killAfterGrace(String)
         case initTimeout(String, seconds: Int)
+        case park(String)
+        case thawCheck(String, since: Milliseconds)
         case watchMount(String, BucketMounter.Process)
         case prepare(String, job: Job, payload: JobPayload)
         case unstage(String, job: String)
@@ -38,8 +44,12 @@ package actor WorkerService {
     let now: @Sendable () -> Milliseconds
     let log: Logger
 
-    private(set) var entries: [String: Entry] = [:]
+    var entries: [String: Entry] = [:]
     private(set) var backoffs: [String: CrashBackoff] = [:]
+    /// The last starts of each endpoint, oldest first.
+    var starts: [String: [StartRecord]] = [:]
+    /// Workers that are on their way to be parked.
+    var parking: Set<String> = []
     /// Where workers reach Roost; nil until it listens.
     private var apiBase: String?
     private let orders: AsyncStream<Order>
@@ -88,16 +98,21 @@ package actor WorkerService {
     // MARK: - Starting
 
     /// Records a worker and has it made. The record is durable when this returns; the rest follows.
-    package func start(_ endpoint: Endpoint, image: Image, template: Template, placement: Placement) async throws -> String {
+    package func start(
+        _ endpoint: Endpoint, image: Image, template: Template, placement: Placement, isSpare: Bool = false, waitedSince: Milliseconds? = nil
+    ) async throws -> String {
         guard let apiBase else { throw RoostError(.unavailable, "the server is not listening yet") }
         let token = "rpw_" + Identifier.secret()
-        let worker = Worker(
+        var worker = Worker(
             id: Identifier.make(length: Limits.idLength), endpointID: endpoint.id, dataCenterID: placement.dataCenterID,
             volumeID: placement.volumeID, gpuType: placement.gpuType,
             gpuCount: endpoint.computeType == .gpu ? endpoint.gpuCount : 0, vcpus: endpoint.vcpuCount,
             memoryBytes: endpoint.memoryBytes, diskBytes: template.containerDiskBytes, imageName: image.name, imageID: image.id,
             version: endpoint.version, tokenHash: Hex.sha256(token), createdAt: now(), placement: placement.reason,
             apiBase: apiBase)
+        if isSpare { worker.isSpare = true }
+        worker.start = StartRecord(
+            kind: .fresh, workerID: worker.id, at: worker.createdAt, queuedMilliseconds: waitedSince.map { worker.createdAt - $0 } ?? 0)
         entries[worker.id] = Entry(worker: worker, lifecycle: WorkerLifecycle(), container: container(of: worker))
         do { try await store.save(worker, kind: .worker, id: worker.id) } catch {
             entries[worker.id] = nil
@@ -128,6 +143,8 @@ package actor WorkerService {
         case .initTimeout(let id, let seconds):
             guard (try? await Task.sleep(for: .seconds(seconds))) != nil else { return }
             apply(id) { $0.initTimeout() }
+        case .park(let id): await park(id)
+        case .thawCheck(let id, let since): await checkThaw(id, since: since)
         case .watchMount(let id, let process): await watchMount(id, process)
         case .prepare(let id, let job, let payload): await prepare(id, job, payload)
         case .unstage(let id, let job):
@@ -143,6 +160,7 @@ package actor WorkerService {
         let image = try catalog.image(entry.worker.imageName)
         let spec = try await prepare(entry.worker, token: token, endpoint: endpoint, template: template, image: image)
         _ = try await runtime.start(entry.container, spec: spec.container)
+        mark(.process, of: id)
         try spec.mounted.handOver()
         let hasJobs = await jobs.isBusy(id)
         guard var current = entries[id] else { return }
@@ -179,13 +197,17 @@ package actor WorkerService {
         }
         let (layout, images, disks, id) = (layout, images, disks, worker.id)
         let logFolder = Files.parent(of: layout.log(of: worker))
+        let layers = try await Blocking.run { try images.mount(image) }
+        mark(.image, of: id)
         let mounted = try await Blocking.run {
             try Files.makeDirectories(layout.worker(id))
             try Files.makeDirectories(logFolder)
-            return try disks.make(file: layout.disk(of: id), worker: id, template: empty, layers: images.mount(image))
+            return try disks.make(file: layout.disk(of: id), worker: id, template: empty, layers: layers)
         }
+        mark(.containerVolume, of: id)
         binds += try Self.networkFiles(in: layout.worker(id), host: id)
         binds += try await mountBuckets(of: endpoint, for: id)
+        mark(.mounts, of: id)
         let spec = ContainerSpec(
             id: id, rootfs: mounted.rootfs, arguments: arguments,
             env: WorkerEnvironment.make(worker: worker, token: token, endpoint: endpoint, template: template, image: image),
@@ -331,6 +353,8 @@ package actor WorkerService {
             guard var entry = entries[id], entry.lifecycle.polled() else { return }
             entry.worker.readyAt = now()
             entries[id] = entry
+            mark(.firstPoll, of: id)
+            if entry.worker.isSpare == true { ordering.yield(.park(id)) }
             demand.signal(entry.worker.endpointID)
             log.info(
                 "worker ready",
@@ -344,6 +368,7 @@ package actor WorkerService {
             apply(id) { $0.jobsDone(at: time) }
         case .recycle(let id, let reason): await drain(id, reason: reason)
         case .condemn(let id, let reason): condemn(id, reason: reason)
+        case .step(let id, let step, let time): mark(step, of: id, at: time)
         case .prepare(let id, let job, let payload): ordering.yield(.prepare(id, job: job, payload: payload))
         case .unstage(let id, let job): ordering.yield(.unstage(id, job: job))
         }
@@ -374,6 +399,8 @@ package actor WorkerService {
             // First the mounts: a process that waits for one of them cannot die.
             mounter.abort(id)
             runtime.signal(entry.container, SIGKILL)
+            // A frozen process dies when it is thawed, and not before.
+            try? Freezer.thaw(id)
         }
     }
 
@@ -383,14 +410,20 @@ package actor WorkerService {
     package func restore(expectedBase: String?) async throws -> (adopted: [Worker], wiped: Int) {
         var adopted: [Worker] = []
         let recorded = try await store.documents(.worker, as: Worker.self)
-        for worker in recorded {
+        for var worker in recorded {
             let container = container(of: worker)
             let isUsable = worker.apiBase == expectedBase && worker.startedAt != nil && catalog.endpoint(worker.endpointID) != nil
             if isUsable, try runtime.isRunning(container) {
+                // What the kernel says counts, not what was recorded before or after it.
+                let isParked = worker.readyAt != nil && Freezer.isFrozen(worker.id)
+                worker.parkedAt = isParked ? worker.parkedAt ?? now() : nil
+                if !isParked { try? Freezer.thaw(worker.id) }
                 entries[worker.id] = Entry(
-                    worker: worker, lifecycle: WorkerLifecycle(adoptedAt: now(), isReady: worker.readyAt != nil), container: container)
+                    worker: worker, lifecycle: WorkerLifecycle(adoptedAt: now(), isReady: worker.readyAt != nil, isParked: isParked),
+                    container: container, parkedBytes: isParked ? Freezer.memoryBytes(worker.id) : 0)
                 adopted.append(worker)
             } else {
+                try? Freezer.thaw(worker.id)
                 try await destroy(worker)
             }
         }
