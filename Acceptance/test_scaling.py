@@ -115,8 +115,8 @@ def test_crashing_image_backs_off_and_says_why(server):
 def test_missing_image_is_the_reason(server):
     endpoint = server.endpoint("sync", template={"imageName": "no/such:1"})
     job = server.run(endpoint, {})
-    reason = wait_until(lambda: (r := server.get(f"/v2/{endpoint}/status/{job}").get("reason", "")) and "image missing" in r and r, 10)
-    assert "no/such:1" in reason and "roost image import" in reason
+    reason = wait_until(lambda: (r := server.get(f"/v2/{endpoint}/status/{job}").get("reason", "")) and "roost image import" in r and r, 60)
+    assert "image missing" in reason and "no/such:1" in reason and "pulling it failed" in reason
     server.remove(endpoint)
 
 

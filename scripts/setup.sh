@@ -2,7 +2,7 @@
 # Installs what a fresh Debian 12 lacks for building, running and testing Roost. Does nothing where all is there.
 set -euo pipefail
 
-packages=(crun runc e2fsprogs xfsprogs erofs-utils mmdebstrap skopeo util-linux tar python3-venv python3-pip
+packages=(crun runc e2fsprogs xfsprogs zstd erofs-utils mmdebstrap skopeo util-linux tar python3-venv python3-pip
     fuse3 libsqlite3-dev libssl-dev openssl curl jq "$@")
 missing=()
 for package in "${packages[@]}"; do

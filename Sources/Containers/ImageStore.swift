@@ -64,6 +64,29 @@ package struct ImageStore: Sendable {
         return try await importLayout(work + "/oci", work: work, name: name, at: now)
     }
 
+    /// Takes in an image of a registry by its digest. `folder`, below `staging`, is where it comes together.
+    package func pull(_ registry: Registry, _ digest: String, name: String, folder: String, at now: Milliseconds) async throws -> Image {
+        try await registry.fetch(digest, into: folder + "/oci")
+        var image = try await importLayout(folder + "/oci", work: folder, name: name, at: now)
+        image.manifestDigest = digest
+        return image
+    }
+
+    /// Bytes of all layers, each once.
+    package func bytes() throws -> Int64 {
+        try Files.names(in: layers).reduce(0) { try $0 + Int64(Files.status(layers + "/" + $1).st_size) }
+    }
+
+    /// Bytes of the files below a folder: how far a pull is.
+    package static func bytes(below folder: String) -> Int64 {
+        var total: Int64 = 0
+        for name in (try? Files.names(in: folder)) ?? [] {
+            guard let info = try? Files.status(folder + "/" + name) else { continue }
+            total += info.st_mode & S_IFMT == S_IFDIR ? bytes(below: folder + "/" + name) : Int64(info.st_size)
+        }
+        return total
+    }
+
     /// Which of the names that tell kinds of archives apart are in it.
     private func topLevelNames(of archive: String) async throws -> Set<String> {
         let wanted = ["oci-layout", "manifest.json", "bin", "usr"]
@@ -85,7 +108,7 @@ package struct ImageStore: Sendable {
 
     private func importRootFilesystem(_ archive: String, work: String, name: String, at now: Milliseconds) async throws -> Image {
         let digest = try await digest(of: archive)
-        let bytes = try await addLayer(archive, digest: digest, work: work)
+        let bytes = try await addLayer(archive, digest: digest, work: work, isWhole: true)
         return Image(
             id: digest, name: name, layers: [digest], entrypoint: [], command: [], env: [], workingDirectory: "/", user: "",
             bytes: bytes, createdAt: now)
@@ -115,23 +138,36 @@ package struct ImageStore: Sendable {
             bytes: bytes, createdAt: now)
     }
 
+    /// Unpacks the layer $1 into the folder $2 and prints the SHA-256 of its uncompressed bytes; $3 is for a pipe between.
+    /// GNU tar refuses `..`, strips leading slashes and never follows a link it unpacked out of the folder.
+    private static let unpack = """
+        set -e
+        case $(od -An -tx1 -N4 "$1" | tr -d ' ') in 1f8b*) open='gzip -dc' ;; 28b52ffd) open='zstd -dcq' ;; *) open=cat ;; esac
+        rm -f "$3/pipe"; mkfifo "$3/pipe"
+        sha256sum <"$3/pipe" & hash=$!
+        { $open <"$1" || : >"$3/broken"; } | tee "$3/pipe" | tar --extract --file - --directory "$2" --numeric-owner \\
+            --preserve-permissions --same-owner --xattrs --xattrs-include=security.capability --delay-directory-restore
+        wait $hash
+        test ! -e "$3/broken"
+        """
+
     /// Unpacks a layer, turns its whiteouts into overlay's, and packs it as EROFS. Returns the file's size.
-    private func addLayer(_ archive: String, digest: String, work: String) async throws -> Int64 {
+    ///
+    /// `isWhole`: the digest is the archive's own, compressed or not, and was taken from it.
+    private func addLayer(_ archive: String, digest: String, work: String, isWhole: Bool = false) async throws -> Int64 {
         let file = "\(layers)/\(digest).erofs"
         if Files.exists(file) { return try Int64(Files.status(file).st_size) }
         let tree = "\(work)/tree"
         let staged = "\(work)/layer.erofs"
         try Files.makeDirectories(tree, mode: 0o755)
-        // GNU tar refuses `..`, strips leading slashes and never follows a link it unpacked out of the folder.
-        let output = try await Command.output(
-            "tar",
-            [
-                "--extract", "--file", archive, "--directory", tree, "--numeric-owner", "--preserve-permissions",
-                "--same-owner", "--xattrs", "--xattrs-include=security.capability", "--delay-directory-restore",
-            ])
+        let output = try await Command.output("/bin/sh", ["-c", Self.unpack, "sh", archive, tree, work])
         guard output.code == 0 else {
             let isFull = output.stderr.contains("No space left on device")
             throw RoostError(isFull ? .noSpace : .invalid, "cannot unpack a layer: \(output.stderr.prefix(500))")
+        }
+        // An image could call any bytes by the digest of another image's layer, and be mounted in its place.
+        guard isWhole || output.stdout.hasPrefix(digest) else {
+            throw RoostError(.invalid, "not an image: a layer's content has the SHA-256 \(output.stdout.prefix(64)), not \(digest)")
         }
         try await Blocking.run { try Whiteouts.convert(tree) }
         try await Command.run("mkfs.erofs", ["-T", "0", "--quiet", staged, tree])

@@ -20,6 +20,10 @@ package struct ServerConfiguration: Sendable {
     package var shutdownGraceSeconds = 10
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
+    /// Most bytes of images; nil is no bound. Images in use stay even above it.
+    package var imageBytes: Int64?
+    /// Whether images that jobs wait for are pulled from their registries.
+    package var pullsImages = true
     /// Most parked workers, and the most memory that they may hold together.
     package var parkedWorkers = 32
     package var parkedBytes = Machine.memoryBytes / 4
@@ -58,11 +62,7 @@ package struct ServerConfiguration: Sendable {
             case "diskReserveGb": diskReserveBytes = try Int64(number(member, 0...100_000)) << 30
             case "shutdownGraceSeconds": shutdownGraceSeconds = try number(member, 0...3_600)
             case "idleConnectionSeconds": idleConnectionSeconds = try number(member, 1...86_400)
-            case "allowPrivateStores":
-                guard let value = member.value.bool else {
-                    throw RoostError(.invalid, "configuration: 'allowPrivateStores' must be true or false")
-                }
-                allowsPrivateStores = value
+            case "allowPrivateStores": allowsPrivateStores = try flag(member)
             case "s3Listen": try listenS3(on: text(member))
             case "s3TlsCert": s3.certificate = try text(member)
             case "s3TlsKey": s3.privateKey = try text(member)
@@ -71,6 +71,8 @@ package struct ServerConfiguration: Sendable {
             case "s3SilenceSeconds": s3.silenceSeconds = try number(member, 1...3_600)
             case "bucketSizeGb": s3.bucketSizeGb = try number(member, 1...NetworkVolume.maximumSize)
             case "abandonedUploadSeconds": s3.abandonedUploadSeconds = try number(member, 60...31_536_000)
+            case "imagesGb": imageBytes = try Int64(number(member, 1...100_000)) << 30
+            case "pullImages": pullsImages = try flag(member)
             case "parkedWorkers": parkedWorkers = try number(member, 0...10_000)
             case "parkedMemoryGb": parkedBytes = try Int64(number(member, 0...100_000)) << 30
             case "memoryReserveGb": memoryReserveBytes = try Int64(number(member, 0...100_000)) << 30
@@ -121,6 +123,11 @@ package struct ServerConfiguration: Sendable {
         guard let value = member.value.string, !value.isEmpty else {
             throw RoostError(.invalid, "configuration: '\(member.key)' must be a non-empty string")
         }
+        return value
+    }
+
+    private func flag(_ member: JSON.Member) throws(RoostError) -> Bool {
+        guard let value = member.value.bool else { throw RoostError(.invalid, "configuration: '\(member.key)' must be true or false") }
         return value
     }
 

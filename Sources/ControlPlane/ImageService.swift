@@ -5,14 +5,19 @@ import Resource
 
 /// Brings images in and takes them out.
 package actor ImageService {
-    private let catalog: Catalog
-    private let images: ImageStore
+    let catalog: Catalog
+    let images: ImageStore
     private let layout: DataLayout
-    private let log: Logger
+    let log: Logger
+    private let budget: Int64?
     private var isImporting = false
+    /// Images on their way in: meanwhile layers that no image names are not unused.
+    private var arriving = 0
+    var pulls: [String: Pull] = [:]
     private var waiting: [CheckedContinuation<Void, Never>] = []
 
-    package init(catalog: Catalog, images: ImageStore, layout: DataLayout, log: Logger) {
+    package init(catalog: Catalog, images: ImageStore, layout: DataLayout, budget: Int64?, log: Logger) {
+        self.budget = budget
         self.catalog = catalog
         self.images = images
         self.layout = layout
@@ -35,14 +40,56 @@ package actor ImageService {
             if !waiting.isEmpty { waiting.removeFirst().resume() }
         }
         do {
-            let image = try await images.importArchive(path, name: name, at: catalog.now())
-            try await catalog.save(image)
-            try await removeUnusedLayers()
+            let image = try await arrive { try await images.importArchive(path, name: name, at: catalog.now()) }
             log.info("image imported", metadata: ["image": "\(image.name)", "layers": "\(image.layers.count)"])
             return image
         } catch let error as DiskError {
             throw error.roostError
         }
+    }
+
+    /// Keeps what `bring` brings in: from then on the image can be started.
+    func arrive(_ bring: () async throws -> Image) async throws -> Image {
+        arriving += 1
+        let image: Image
+        do {
+            image = try await bring()
+            try await catalog.save(image)
+            arriving -= 1
+        } catch {
+            arriving -= 1
+            throw error
+        }
+        try await evict(keeping: image.name)
+        try await removeUnusedLayers()
+        return image
+    }
+
+    // MARK: - Budget
+
+    /// Whether a template names an image.
+    private nonisolated func isNamed(_ image: Image) -> Bool {
+        catalog.snapshot.templates.values.contains { Image.normalize($0.imageName) == image.name }
+    }
+
+    /// Removes the images that no template and no worker uses, longest unused first, until the rest is within the budget.
+    private func evict(keeping name: String) async throws {
+        guard let budget else { return }
+        while try images.bytes() > budget {
+            let unused = catalog.snapshot.images.values.filter { $0.name != name && !isNamed($0) && !catalog.isRunning($0) }
+            guard let oldest = unused.min(by: { ($0.usedAt ?? $0.createdAt) < ($1.usedAt ?? $1.createdAt) }) else { return }
+            log.info("image evicted", metadata: ["image": "\(oldest.name)"])
+            try await remove(oldest.name)
+        }
+    }
+
+    /// Removes all images that no template and no worker uses; returns their names and the bytes that became free.
+    package func prune() async throws -> (names: [String], bytes: Int64) {
+        let before = try images.bytes()
+        let unused = catalog.snapshot.images.values.filter { !isNamed($0) && !catalog.isRunning($0) }.map(\.name).sorted()
+        for name in unused { try await catalog.removeImage(name) }
+        try await removeUnusedLayers()
+        return (unused, before - (try images.bytes()))
     }
 
     /// Refused while a template names it. Layers that workers still use go with the last of them.
@@ -52,12 +99,13 @@ package actor ImageService {
     }
 
     private func removeUnusedLayers() async throws {
+        guard arriving == 0 else { return }
         let remaining = Array(catalog.snapshot.images.values)
         let images = images
         try await Blocking.run { try images.removeLayers(notIn: remaining) }
     }
 
-    private static func isName(_ name: String) -> Bool {
+    static func isName(_ name: String) -> Bool {
         !name.isEmpty && name.utf8.count <= 255 && !name.hasPrefix("/") && !name.hasSuffix("/") && !name.contains("//")
             && name.utf8.allSatisfy { byte in
                 switch byte {

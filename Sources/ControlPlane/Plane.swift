@@ -47,7 +47,7 @@ package struct Plane: Sendable {
         places = ObjectPlaces(catalog: catalog, secrets: secrets)
         inputs = InputStager(places: places, guardian: guardian, now: now)
         volumes = VolumeService(catalog: catalog, disks: volumeStore, store: store, log: log)
-        images = ImageService(catalog: catalog, images: imageStore, layout: layout, log: log)
+        images = ImageService(catalog: catalog, images: imageStore, layout: layout, budget: configuration.imageBytes, log: log)
         let jobSecrets = JobSecrets(box: secrets, store: { [catalog] in catalog.s3Config(of: $0) })
         jobs = JobService(
             store: store, settings: configuration.jobs, secrets: jobSecrets, demand: demand, webhooks: webhookWakeups, signals: signalling,
@@ -58,7 +58,9 @@ package struct Plane: Sendable {
             runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, store: store, demand: demand,
             now: now,
             log: log)
-        scaler = ScalerService(catalog: catalog, jobs: jobs, workers: workers, demand: demand, now: now, log: log)
+        scaler = ScalerService(
+            catalog: catalog, jobs: jobs, workers: workers, images: images, pulls: configuration.pullsImages, demand: demand, now: now,
+            log: log)
         spill = ResultSpill(places: places, jobs: jobs, now: now)
         syncs = SyncService(places: places, store: store, completed: jobs.completed, now: now, log: log)
         webhooks = WebhookService(store: store, wakeups: webhookWakeups, now: now, log: log)

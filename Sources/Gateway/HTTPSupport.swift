@@ -105,6 +105,11 @@ extension Request {
         }
     }
 
+    /// A query parameter, nil where it is absent or empty.
+    func text(_ name: String) -> String? {
+        uri.queryParameters[Substring(name)].map(String.init).flatMap { $0.isEmpty ? nil : $0 }
+    }
+
     /// A query parameter that must be `true` or `false`.
     func flag(_ name: String) throws(RoostError) -> Bool {
         switch uri.queryParameters[Substring(name)] {

@@ -19,8 +19,27 @@ struct ImageController: Sendable {
             return .json(.array(catalog.snapshot.images.values.sorted { $0.name < $1.name }.map(\.json)))
         }
         router.get("/v1/images/:id") { request, context -> Response in
+            let asks = try request.flag("check")
+            // What the registry says costs it a request: not for those who may only read.
+            try authorizer.management(request, write: asks)
+            return .json(try await images.inspect(context.parameter("id"), asksRegistry: asks, auth: request.text("auth")))
+        }
+        router.get("/v1/imagepulls") { request, _ -> Response in
             try authorizer.management(request, write: false)
-            return .json(try catalog.image(context.parameter("id")).json)
+            return .json(.array(await images.pullList()))
+        }
+        router.post("/v1/images/pull") { request, _ -> Response in
+            try authorizer.management(request, write: true)
+            let fields = [
+                Field("name", .text(255), required: true, "the image"), Field("containerRegistryAuthId", .text(64), "credentials"),
+            ]
+            let values = try FieldValues(await request.json(), fields: fields, isUpdate: false)
+            return .json(try await images.pull(values.string("name") ?? "", auth: values.string("containerRegistryAuthId")).json)
+        }
+        router.post("/v1/images/prune") { request, _ -> Response in
+            try authorizer.management(request, write: true)
+            let removed = try await images.prune()
+            return .json(["removed": .strings(removed.names), "bytes": .int(Int(removed.bytes))])
         }
         router.delete("/v1/images/:id") { request, context -> Response in
             try authorizer.management(request, write: true)

@@ -21,6 +21,7 @@ struct ManagementController: Sendable {
         addS3Keys(to: router)
         addObjectStores(to: router)
         addSyncs(to: router)
+        addRegistryAuths(to: router)
         read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
         router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
     }
@@ -150,6 +151,21 @@ struct ManagementController: Sendable {
         write(router, .post, "/v1/secrets/rotate") { _, _, _ in .json(["keys": .int(try await catalog.rotateSecrets())]) }
         write(router, .delete, "/v1/objectstores/:id") { _, id, _ in
             try await catalog.deleteObjectStore(id)
+            return .noContent
+        }
+    }
+
+    private func addRegistryAuths(to router: Router<Context>) {
+        let catalog = plane.catalog
+        read(router, "/v1/containerregistryauth") { _, _ in
+            .json(.array(catalog.snapshot.registryAuths.values.sorted { $0.name < $1.name }.map(\.json)))
+        }
+        read(router, "/v1/containerregistryauth/:id") { _, id in .json(try catalog.registryAuth(id).json) }
+        write(router, .post, "/v1/containerregistryauth") { request, _, _ in
+            .json(try await catalog.createRegistryAuth(request.json()).json)
+        }
+        write(router, .delete, "/v1/containerregistryauth/:id") { _, id, _ in
+            try await catalog.deleteRegistryAuth(id)
             return .noContent
         }
     }

@@ -13,6 +13,10 @@ package struct Image: Codable, Sendable, Equatable {
     package var user: String
     package var bytes: Int64
     package var createdAt: Milliseconds
+    /// `sha256:…` of the manifest it was pulled by; nil for imported ones. The name stays with it until it is pulled anew.
+    package var manifestDigest: String?
+    /// When a worker was last started from it.
+    package var usedAt: Milliseconds?
 
     package init(
         id: String, name: String, layers: [String], entrypoint: [String], command: [String], env: [String],
@@ -37,11 +41,12 @@ package struct Image: Codable, Sendable, Equatable {
     }
 
     package var json: JSON {
-        [
+        .compact([
             "id": .string(String(id.prefix(12))), "name": .string(name), "digest": .string("sha256:" + id),
             "layers": .strings(layers.map { "sha256:" + $0 }), "bytes": .int(Int(bytes)),
             "entrypoint": .strings(entrypoint), "cmd": .strings(command),
+            "manifestDigest": manifestDigest.map { .string($0) }, "usedAt": usedAt.map { .string(Timestamp.text($0)) },
             "createdAt": .string(Timestamp.text(createdAt)),
-        ]
+        ])
     }
 }

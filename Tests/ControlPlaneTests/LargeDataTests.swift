@@ -14,7 +14,8 @@ import Testing
     }
 
     @Test func givesTheOutputWhereverTheBodyIsCut() throws {
-        let text = #" {"a": {"x": [1, "}"]}, "output": {"k\"ey": "v\\", "n": [NaN, -Infinity, -1.5e3, true], "s": "long enough to be looked at 32 bytes at once, \u00e9"} , "error" : "e\"" }"#
+        let text =
+            #" {"a": {"x": [1, "}"]}, "output": {"k\"ey": "v\\", "n": [NaN, -Infinity, -1.5e3, true], "s": "long enough to be looked at 32 bytes at once, \u00e9"} , "error" : "e\"" }"#
         let wanted = #"{"k\"ey": "v\\", "n": [null, null, -1.5e3, true], "s": "long enough to be looked at 32 bytes at once, \u00e9"}"#
         for split in 0...text.utf8.count {
             let (output, scanner) = try scan(text, splitAt: split)
@@ -24,7 +25,8 @@ import Testing
     }
 
     @Test(arguments: [
-        (#"{"output":5}"#, "5"), (#"{"output":"x"}"#, "\"x\""), (#"{"output":NaN}"#, "null"), (#"{"output":[],"error":null}"#, "[]"), ("{}", ""),
+        (#"{"output":5}"#, "5"), (#"{"output":"x"}"#, "\"x\""), (#"{"output":NaN}"#, "null"), (#"{"output":[],"error":null}"#, "[]"),
+        ("{}", ""),
     ])
     func scalarsAndEmptiness(_ text: String, _ wanted: String) throws {
         let (output, scanner) = try scan(text)
@@ -32,7 +34,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "[1]", #"{"output":[}"#, #"{"output":1,"output":2}"#, #"{"output":{]}"#, #"{"output" 5}"#, #"{"output":5} x"#, #"{"output":5,}x"#, #"{"output":,}"#,
+        "[1]", #"{"output":[}"#, #"{"output":1,"output":2}"#, #"{"output":{]}"#, #"{"output" 5}"#, #"{"output":5} x"#, #"{"output":5,}x"#,
+        #"{"output":,}"#,
     ])
     func refusesWhatIsNoObject(_ text: String) { #expect(throws: OutputScanner.Malformed.self) { try self.scan(text) } }
 
@@ -67,7 +70,10 @@ import Testing
 }
 
 @Suite struct NetworkAddressTests {
-    @Test(arguments: ["169.254.169.254", "[fe80::1]", "FE80::1", "febf::1", "::ffff:169.254.1.1", "metadata.google.internal", "metadata.google.internal.", "fd00:ec2::254"])
+    @Test(arguments: [
+        "169.254.169.254", "[fe80::1]", "FE80::1", "febf::1", "::ffff:169.254.1.1", "metadata.google.internal", "metadata.google.internal.",
+        "fd00:ec2::254",
+    ])
     func linkLocal(_ host: String) { #expect(NetworkAddress.isLinkLocal(host)) }
 
     @Test(arguments: ["10.0.0.1", "febr.example.com", "fe.example", "fec0::1", "2001:db8::1", "169.25.4.1", "s3.example.com"])
@@ -81,6 +87,8 @@ import Testing
         #expect(try BucketMount("s=/m/").path == "/m" && !BucketMount("s=/m:ro").isWritable)
     }
 
-    @Test(arguments: ["", "s", "s=", "s=m", "=/m", "s=/", "s=/a/../b", "s=/a//b", "s=/proc", "s=/dev/x", "s=/runpod-volume", "a/b=/m", "s=/a,b"])
+    @Test(arguments: [
+        "", "s", "s=", "s=m", "=/m", "s=/", "s=/a/../b", "s=/a//b", "s=/proc", "s=/dev/x", "s=/runpod-volume", "a/b=/m", "s=/a,b",
+    ])
     func refuses(_ text: String) { #expect(throws: RoostError.self) { try BucketMount(text) } }
 }

@@ -72,6 +72,7 @@ extension Catalog {
             try await save(store)
         }
         try await resealS3Keys()
+        try await resealRegistryAuths()
         return try secrets.retire()
     }
 }

@@ -17,6 +17,8 @@ package actor Catalog {
         package var s3Keys: [String: S3Key] = [:]
         /// By name.
         package var objectStores: [String: ObjectStore] = [:]
+        /// By id.
+        package var registryAuths: [String: RegistryAuth] = [:]
         /// By name.
         package var images: [String: Image] = [:]
     }
@@ -25,6 +27,8 @@ package actor Catalog {
     nonisolated let minimumVolumeGb: Int
     nonisolated let guardian: NetworkGuard
     private nonisolated let state: Locked<Snapshot>
+    /// Ids of the images that workers run from.
+    nonisolated let running = Locked<Set<String>>([])
     let store: any Store
     nonisolated let secrets: SecretBox
     nonisolated let now: @Sendable () -> Milliseconds
@@ -50,6 +54,7 @@ package actor Catalog {
         for value in try await store.documents(.s3key, as: S3Key.self) { snapshot.s3Keys[value.accessKeyId] = value }
         for value in try await store.documents(.objectstore, as: ObjectStore.self) { snapshot.objectStores[value.name] = value }
         for value in try await store.documents(.image, as: Image.self) { snapshot.images[value.name] = value }
+        for value in try await store.documents(.registryauth, as: RegistryAuth.self) { snapshot.registryAuths[value.id] = value }
         state = Locked(snapshot)
     }
 
@@ -145,6 +150,16 @@ package actor Catalog {
         else { throw RoostError(.notFound, "there is no image \(id)") }
         return image
     }
+
+    /// Notes that workers use an image, by the minute: eviction goes by it.
+    func use(_ image: Image) async {
+        guard image.usedAt ?? 0 < now() - 60_000, var known = snapshot.images[image.name], known.id == image.id else { return }
+        known.usedAt = now()
+        try? await change(\.images, key: image.name, to: known) { try await store.save(known, kind: .image, id: known.name) }
+    }
+
+    /// Whether a worker runs from an image; `WorkerService` says which do.
+    nonisolated func isRunning(_ image: Image) -> Bool { running.withLock { $0.contains(image.id) } }
 
     package func removeImage(_ id: String) async throws {
         let image = try image(id)

@@ -1,7 +1,5 @@
 import Resource
 
-import Resource
-
 /// What the queue knows of a worker: its polls, its jobs.
 struct WorkerSession {
     struct Parked<Answer: Sendable> {

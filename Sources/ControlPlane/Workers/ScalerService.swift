@@ -6,6 +6,9 @@ package actor ScalerService {
     private let catalog: Catalog
     private let jobs: JobService
     private let workers: WorkerService
+    private let images: ImageService
+    /// Whether missing images are pulled.
+    private let pulls: Bool
     private let demand: Wakeups
     private let now: @Sendable () -> Milliseconds
     private let log: Logger
@@ -14,12 +17,14 @@ package actor ScalerService {
     private static let capacityRetry: Milliseconds = 5_000
 
     package init(
-        catalog: Catalog, jobs: JobService, workers: WorkerService, demand: Wakeups, now: @escaping @Sendable () -> Milliseconds,
+        catalog: Catalog, jobs: JobService, workers: WorkerService, images: ImageService, pulls: Bool, demand: Wakeups,
+        now: @escaping @Sendable () -> Milliseconds,
         log: Logger
     ) {
         self.catalog = catalog
         self.jobs = jobs
         self.workers = workers
+        (self.images, self.pulls) = (images, pulls)
         self.demand = demand
         self.now = now
         self.log = log
@@ -72,7 +77,8 @@ package actor ScalerService {
             let snapshot = catalog.snapshot
             guard let template = snapshot.templates[endpoint.templateId] else { return "its template is gone" }
             guard let image = snapshot.images[Image.normalize(template.imageName)] else {
-                return "image missing: \(template.imageName); import it: roost image import \(template.imageName) FILE"
+                guard pulls else { return "image missing: \(template.imageName); import it: roost image import \(template.imageName) FILE" }
+                return await images.want(template.imageName, auth: template.containerRegistryAuthId)
             }
             let volumes = endpoint.networkVolumeIds.compactMap { snapshot.volumes[$0] }
             switch Placement.choose(for: endpoint, volumes: volumes, sites: await workers.sites()) {
@@ -120,7 +126,9 @@ package actor ScalerService {
             return "no worker yet: \(max(1, starting.count + decision.start)) starting\(failures)"
         }
         if !decision.thaw.isEmpty { return "no worker yet: \(decision.thaw.count) thawing" }
-        if samples.filter({ $0.activity != .parked && $0.activity != .sparing }).count >= endpoint.workersMax { return "at workersMax: all \(samples.count) workers are busy" }
+        if samples.filter({ $0.activity != .parked && $0.activity != .sparing }).count >= endpoint.workersMax {
+            return "at workersMax: all \(samples.count) workers are busy"
+        }
         if seen.queued == 0 { return "low priority: it starts no worker and waits for one that others start" }
         return "all workers are busy; another starts by the endpoint's scaler settings"
     }

@@ -44,7 +44,13 @@ package actor WorkerService {
     let now: @Sendable () -> Milliseconds
     let log: Logger
 
-    var entries: [String: Entry] = [:]
+    var entries: [String: Entry] = [:] {
+        didSet {
+            guard entries.count != oldValue.count else { return }
+            let images = Set(entries.values.map(\.worker.imageID))
+            catalog.running.withLock { $0 = images }
+        }
+    }
     private(set) var backoffs: [String: CrashBackoff] = [:]
     /// The last starts of each endpoint, oldest first.
     var starts: [String: [StartRecord]] = [:]
@@ -99,7 +105,8 @@ package actor WorkerService {
 
     /// Records a worker and has it made. The record is durable when this returns; the rest follows.
     package func start(
-        _ endpoint: Endpoint, image: Image, template: Template, placement: Placement, isSpare: Bool = false, waitedSince: Milliseconds? = nil
+        _ endpoint: Endpoint, image: Image, template: Template, placement: Placement, isSpare: Bool = false,
+        waitedSince: Milliseconds? = nil
     ) async throws -> String {
         guard let apiBase else { throw RoostError(.unavailable, "the server is not listening yet") }
         let token = "rpw_" + Identifier.secret()
@@ -119,6 +126,7 @@ package actor WorkerService {
             throw error
         }
         await jobs.attach(worker.id, endpointID: endpoint.id)
+        await catalog.use(image)
         ordering.yield(.launch(worker.id, token: token))
         return worker.id
     }

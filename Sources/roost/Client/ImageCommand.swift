@@ -9,8 +9,63 @@ struct ImageCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "image", abstract: "Images in the server's cache.",
         subcommands: [
-            ListCommand<ImageResource>.self, GetCommand<ImageResource>.self, ImageImport.self, DeleteCommand<ImageResource>.self,
+            ListCommand<ImageResource>.self, GetCommand<ImageResource>.self, ImagePull.self, ImageImport.self, ImageInspect.self,
+            DeleteCommand<ImageResource>.self, ImagePrune.self,
         ])
+}
+
+/// Has the server pull an image, showing how far it is.
+struct ImagePull: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "pull", abstract: "Pull an image from its registry.")
+    @Argument var name: String
+    @Option(help: "Id of registry credentials (/v1/containerregistryauth).") var auth: String?
+    @OptionGroup var options: ClientOptions
+
+    private static let pause = Duration.milliseconds(500)
+
+    func run() async throws {
+        let client = options.client
+        let watching = Task {
+            while (try? await Task.sleep(for: Self.pause)) != nil {
+                let pulls = try await client.call(.GET, "/v1/imagepulls").array ?? []
+                if let own = pulls.first(where: { $0["name"]?.string == Image.normalize(name) }), let progress = own["progress"]?.string {
+                    Terminal.status("pulling \(name): \(progress)")
+                }
+            }
+        }
+        defer { watching.cancel() }
+        let body: JSON = .compact(["name": .string(name), "containerRegistryAuthId": auth.map { .string($0) }])
+        let image = try await client.call(.POST, "/v1/images/pull", body: body)
+        Terminal.clearStatus()
+        ImageResource.show(image, asJSON: options.json)
+    }
+}
+
+struct ImageInspect: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "inspect", abstract: "All about an image; with --check, whether its registry has another one under its name.")
+    @Argument var name: String
+    @Flag(help: "Ask the registry.") var check = false
+    @Option(help: "Id of registry credentials.") var auth: String?
+    @OptionGroup var options: ClientOptions
+
+    func run() async throws {
+        let query = check ? "?check=true" + (auth.map { "&auth=" + ServerClient.encode($0) } ?? "") : ""
+        print(try await options.client.call(.GET, "\(ImageResource.path)/\(ServerClient.encode(name))\(query)").pretty)
+    }
+}
+
+struct ImagePrune: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "prune", abstract: "Remove the images that no template and no worker uses.")
+    @OptionGroup var options: ClientOptions
+
+    func run() async throws {
+        let answer = try await options.client.call(.POST, "\(ImageResource.path)/prune")
+        if options.json { return print(answer.pretty) }
+        for name in answer["removed"]?.array ?? [] { print("removed \(name.string ?? "")") }
+        print("\(Progress.text(Int64(answer["bytes"]?.int ?? 0))) free now")
+    }
 }
 
 /// Sends an image to the server: an archive file, or an OCI layout folder.

@@ -110,7 +110,7 @@ struct UpdateCommand<Subject: CommandResource>: AsyncParsableCommand {
 }
 
 struct DeleteCommand<Subject: CommandResource>: AsyncParsableCommand {
-    static var configuration: CommandConfiguration { .init(commandName: "delete", abstract: "Delete one.") }
+    static var configuration: CommandConfiguration { .init(commandName: "delete", abstract: "Delete one.", aliases: ["remove"]) }
     @Argument var id: String
     @OptionGroup var options: ClientOptions
 

@@ -3,7 +3,8 @@ import Resource
 
 struct WorkerCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "worker", abstract: "Workers of an endpoint.", subcommands: [WorkerList.self, WorkerGet.self, WorkerDelete.self, WorkerWaterfall.self])
+        commandName: "worker", abstract: "Workers of an endpoint.",
+        subcommands: [WorkerList.self, WorkerGet.self, WorkerDelete.self, WorkerWaterfall.self])
 }
 
 /// How a worker's last start went, step by step.
@@ -32,7 +33,9 @@ struct WorkerWaterfall: AsyncParsableCommand {
             defer { before = at }
             return [Terminal.cell(step["step"]), Terminal.cell(step["ms"]), String(Double(Int((at - before) * 100)) / 100)]
         }
-        print("\(Terminal.cell(start["kind"])) start at \(Terminal.cell(start["at"])), \(Terminal.cell(start["queuedMs"])) ms after the job came")
+        print(
+            "\(Terminal.cell(start["kind"])) start at \(Terminal.cell(start["at"])), \(Terminal.cell(start["queuedMs"])) ms after the job came"
+        )
         Terminal.table(["STEP", "AT MS", "TOOK MS"], rows)
     }
 }
