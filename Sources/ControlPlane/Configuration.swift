@@ -20,6 +20,10 @@ package struct ServerConfiguration: Sendable {
     package var shutdownGraceSeconds = 10
     /// How long a connection may stay silent between requests or within one. Long polls are not silent: they wait for us.
     package var idleConnectionSeconds = 90
+    /// Most bytes of cached models; nil is no bound. Models that endpoints name stay even above it.
+    package var modelBytes: Int64?
+    /// Where `hf:` models come from.
+    package var modelHubURL = "https://huggingface.co"
     /// Most bytes of images; nil is no bound. Images in use stay even above it.
     package var imageBytes: Int64?
     /// Whether images that jobs wait for are pulled from their registries.
@@ -71,6 +75,8 @@ package struct ServerConfiguration: Sendable {
             case "s3SilenceSeconds": s3.silenceSeconds = try number(member, 1...3_600)
             case "bucketSizeGb": s3.bucketSizeGb = try number(member, 1...NetworkVolume.maximumSize)
             case "abandonedUploadSeconds": s3.abandonedUploadSeconds = try number(member, 60...31_536_000)
+            case "modelsGb": modelBytes = try Int64(number(member, 1...1_000_000)) << 30
+            case "modelHubUrl": modelHubURL = try publicURL(member)
             case "imagesGb": imageBytes = try Int64(number(member, 1...100_000)) << 30
             case "pullImages": pullsImages = try flag(member)
             case "parkedWorkers": parkedWorkers = try number(member, 0...10_000)
@@ -98,7 +104,7 @@ package struct ServerConfiguration: Sendable {
         while url.hasSuffix("/") { url.removeLast() }
         let rest = url.firstRange(of: "://").map { url[$0.upperBound...] } ?? ""
         guard url.hasPrefix("http://") || url.hasPrefix("https://"), !rest.isEmpty, !rest.contains("/") else {
-            throw RoostError(.invalid, "configuration: 's3PublicUrl' must be http://HOST[:PORT] or https://HOST[:PORT]")
+            throw RoostError(.invalid, "configuration: '\(member.key)' must be http://HOST[:PORT] or https://HOST[:PORT]")
         }
         return url
     }
@@ -199,6 +205,7 @@ package struct DataLayout: Sendable {
     package var secretKeys: String { root + "/secret.keys" }
     package var database: String { root + "/roost.sqlite" }
     package var images: String { root + "/images" }
+    package var models: String { root + "/models" }
     package var uploads: String { root + "/images/uploads" }
     package var templates: String { root + "/templates" }
     package var workers: String { root + "/workers" }

@@ -19,6 +19,7 @@ package struct Plane: Sendable {
     package let inputs: InputStager
     package let spill: ResultSpill
     package let syncs: SyncService
+    package let models: ModelService
     let store: any Store
     private let signals: AsyncStream<WorkerSignal>
     private let signalling: AsyncStream<WorkerSignal>.Continuation
@@ -52,14 +53,16 @@ package struct Plane: Sendable {
         jobs = JobService(
             store: store, settings: configuration.jobs, secrets: jobSecrets, demand: demand, webhooks: webhookWakeups, signals: signalling,
             now: now, log: log)
+        models = ModelService(
+            catalog: catalog, places: places, guardian: guardian, store: store, configuration: configuration, folder: layout.models, log: log)
         workers = WorkerService(
             layout: layout, configuration: configuration, catalog: catalog, volumes: volumes, jobs: jobs, images: imageStore,
             disks: ContainerVolume(templates: layout.templates, mounts: layout.workerMounts),
-            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, store: store, demand: demand,
+            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, models: models, store: store, demand: demand,
             now: now,
             log: log)
         scaler = ScalerService(
-            catalog: catalog, jobs: jobs, workers: workers, images: images, pulls: configuration.pullsImages, demand: demand, now: now,
+            catalog: catalog, jobs: jobs, workers: workers, images: images, models: models, pulls: configuration.pullsImages, demand: demand, now: now,
             log: log)
         spill = ResultSpill(places: places, jobs: jobs, now: now)
         syncs = SyncService(places: places, store: store, completed: jobs.completed, now: now, log: log)
@@ -77,6 +80,7 @@ package struct Plane: Sendable {
         let (adopted, wiped) = try await workers.restore(expectedBase: base)
         try await volumes.restore()
         try await syncs.restore()
+        try await models.restore()
         let found = try await jobs.restore(adopted: adopted)
         log.info(
             "state restored",

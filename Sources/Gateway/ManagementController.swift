@@ -22,6 +22,7 @@ struct ManagementController: Sendable {
         addObjectStores(to: router)
         addSyncs(to: router)
         addRegistryAuths(to: router)
+        addModels(to: router)
         read(router, "/v1/datacenters") { _, _ in .json(.array(plane.catalog.dataCenters.map(\.json))) }
         router.get("/v1/openapi.json") { _, _ -> Response in .json(OpenAPI.document(plane.configuration)) }
     }
@@ -166,6 +167,25 @@ struct ManagementController: Sendable {
         }
         write(router, .delete, "/v1/containerregistryauth/:id") { _, id, _ in
             try await catalog.deleteRegistryAuth(id)
+            return .noContent
+        }
+    }
+
+    private func addModels(to router: Router<Context>) {
+        let models = plane.models
+        read(router, "/v1/models") { _, _ in .json(.array(await models.all.map(\.json))) }
+        read(router, "/v1/models/:id") { _, id in .json(try await models.model(id).json) }
+        write(router, .post, "/v1/models") { request, _, _ in
+            let fields = [Field("reference", .text(1_200), required: true, "the model"), Field("token", .text(1_024), "for the hub; not kept")]
+            let values = try FieldValues(await request.json(), fields: fields, isUpdate: false)
+            return .json(try await models.add(values.string("reference") ?? "", token: values.string("token")).json)
+        }
+        write(router, .post, "/v1/models/:id/verify") { _, id, _ in
+            let broken = try await models.verify(id)
+            return .json(["ok": .bool(broken.isEmpty), "broken": .strings(broken)])
+        }
+        write(router, .delete, "/v1/models/:id") { _, id, _ in
+            try await models.remove(id)
             return .noContent
         }
     }

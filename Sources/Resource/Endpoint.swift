@@ -44,6 +44,9 @@ package struct Endpoint: Codable, Sendable, Equatable {
         case url
     }
 
+    /// Models that its workers find in their cache before they start. Nil is none.
+    private var models: [String]?
+    package var modelReferences: [String] { models ?? [] }
     /// Workers that flashboot keeps started and parked ahead of demand.
     private var spares: Int?
     package var spareWorkers: Int { spares ?? 0 }
@@ -83,6 +86,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         Field("largeData", .text(128), "store:NAME or volume:ID: where outputs over the limit and uploaded inputs go; empty takes it away"),
         Field("inputRefs", .choice(["path", "url"]), default: "path", "how a handler gets what $ref in its input points to"),
         Field("bucketMounts", .texts(8), default: [], "object stores mounted into workers: STORE[:PREFIX]=/PATH[:rw]"),
+        Field("modelReferences", .texts(16), default: [], "models: volume:ID/path, store:NAME/path, hf:ORG/NAME[@REF] or the hub's URL"),
         Field("objectStore", .text(64), "object store whose credentials jobs get as s3Config; an empty string takes it away"),
     ]
 
@@ -132,6 +136,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         if let value = values.bool("flashboot") { flashboot = value }
         if let value = values.strings("allowedCudaVersions") { allowedCudaVersions = value }
         if let value = values.string("objectStore") { objectStore = value.isEmpty ? nil : value }
+        if let value = values.strings("modelReferences") { models = value.isEmpty ? nil : value }
         if let value = values.int("spareWorkers") { spares = value == 0 ? nil : value }
         if let value = values.string("largeData") { largeData = value.isEmpty ? nil : value }
         if let value = values.string("inputRefs").flatMap(InputRefs.init) { inputReferences = value }
@@ -143,7 +148,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
     package func runsDifferently(from old: Endpoint) -> Bool {
         templateId != old.templateId || networkVolumeIds != old.networkVolumeIds || dataCenterIds != old.dataCenterIds
             || vcpuCount != old.vcpuCount || memoryBytes != old.memoryBytes || gpuTypeIds != old.gpuTypeIds
-            || gpuCount != old.gpuCount || bucketMounts != old.bucketMounts || computeType != old.computeType
+            || gpuCount != old.gpuCount || bucketMounts != old.bucketMounts || modelReferences != old.modelReferences || computeType != old.computeType
     }
 
     /// Whether it names an object store for anything.
@@ -173,6 +178,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
             "allowedCudaVersions": .strings(allowedCudaVersions), "minCudaVersion": minCudaVersion.map { .string($0) },
             "objectStore": objectStore.map { .string($0) }, "largeData": largeData.map { .string($0) },
             "inputRefs": .string(inputRefs.rawValue), "bucketMounts": .strings(bucketMounts),
+            "modelReferences": .strings(modelReferences),
             "env": JSON(map: template?.env ?? [:]), "version": .int(version), "userId": "user_local",
             "createdAt": .string(Timestamp.text(createdAt)), "template": includeTemplate ? template?.json : nil,
             "workers": workers.map { .array($0) },

@@ -8,7 +8,7 @@ struct Roost: AsyncParsableCommand {
         subcommands: [
             Serve.self, Doctor.self, Run.self, Logs.self, EndpointCommand.self, TemplateCommand.self, VolumeCommand.self,
             WorkerCommand.self, JobCommand.self, ImageCommand.self, KeyCommand.self, S3KeyCommand.self, StoreCommand.self,
-            SyncCommand.self, SecretsCommand.self,
+            SyncCommand.self, ModelCommand.self, SecretsCommand.self,
             DiskBenchmark.self,
         ])
 }

@@ -103,6 +103,14 @@ extension Catalog {
                     .invalid, "field 'largeData': got '\(text.prefix(80))'; allowed: store:NAME or volume:ID of one that exists, or empty")
             }
         }
+        for text in endpoint.modelReferences {
+            guard case .folder(let name, _) = try ModelReference(text) else { continue }
+            switch ObjectPlace.Name(name) {
+            case .store(let name) where snapshot.objectStores[name] != nil: break
+            case .volume(let id) where snapshot.volumes[id] != nil: break
+            default: throw RoostError(.invalid, "field 'modelReferences': there is no \(name.prefix(80))")
+            }
+        }
         var paths: Set<String> = []
         for text in endpoint.bucketMounts {
             let mount = try BucketMount(text)

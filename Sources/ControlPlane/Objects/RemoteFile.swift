@@ -17,8 +17,10 @@ struct RemoteFile: Sendable {
         return (url, host, url.port ?? (scheme == "https" ? 443 : 80))
     }
 
-    func read(_ text: String, _ take: (ByteBuffer) async throws -> Void) async throws {
+    /// `headers` go to the first host alone: it may redirect to one that must not have them.
+    func read(_ text: String, headers: [(String, String)] = [], _ take: (ByteBuffer) async throws -> Void) async throws {
         var next = text
+        let first = try Self.parse(text).host
         for _ in 0...Self.redirects {
             let (url, host, port) = try Self.parse(next)
             let address = try await guardian.addresses(of: host, port: port, field: "$ref.url")[0]
@@ -28,7 +30,7 @@ struct RemoteFile: Sendable {
             if address != host { configuration.dnsOverride = [host: address] }
             let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: configuration)
             do {
-                let moved = try await read(next, base: url, client, take)
+                let moved = try await read(next, base: url, host == first ? headers : [], client, take)
                 try await client.shutdown()
                 guard let moved else { return }
                 next = moved
@@ -41,8 +43,12 @@ struct RemoteFile: Sendable {
     }
 
     /// Nil once all of it was read; else where it is.
-    private func read(_ text: String, base: URL, _ client: HTTPClient, _ take: (ByteBuffer) async throws -> Void) async throws -> String? {
-        let response = try await client.execute(HTTPClientRequest(url: text), timeout: .hours(24))
+    private func read(
+        _ text: String, base: URL, _ headers: [(String, String)], _ client: HTTPClient, _ take: (ByteBuffer) async throws -> Void
+    ) async throws -> String? {
+        var request = HTTPClientRequest(url: text)
+        for (name, value) in headers { request.headers.add(name: name, value: value) }
+        let response = try await client.execute(request, timeout: .hours(24))
         switch response.status.code {
         case 200..<300:
             for try await piece in response.body { try await take(piece) }

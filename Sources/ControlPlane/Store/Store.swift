@@ -42,7 +42,7 @@ package protocol Store: Sendable {
 }
 
 package enum DocumentKind: String, Sendable, CaseIterable {
-    case endpoint, template, volume, key, s3key, objectstore, image, worker, sync, registryauth
+    case endpoint, template, volume, key, s3key, objectstore, image, worker, sync, registryauth, model
 }
 
 /// What the client sent, as the bytes it came in.

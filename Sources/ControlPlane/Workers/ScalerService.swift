@@ -7,6 +7,7 @@ package actor ScalerService {
     private let jobs: JobService
     private let workers: WorkerService
     private let images: ImageService
+    private let models: ModelService
     /// Whether missing images are pulled.
     private let pulls: Bool
     private let demand: Wakeups
@@ -17,14 +18,14 @@ package actor ScalerService {
     private static let capacityRetry: Milliseconds = 5_000
 
     package init(
-        catalog: Catalog, jobs: JobService, workers: WorkerService, images: ImageService, pulls: Bool, demand: Wakeups,
+        catalog: Catalog, jobs: JobService, workers: WorkerService, images: ImageService, models: ModelService, pulls: Bool, demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds,
         log: Logger
     ) {
         self.catalog = catalog
         self.jobs = jobs
         self.workers = workers
-        (self.images, self.pulls) = (images, pulls)
+        (self.images, self.models, self.pulls) = (images, models, pulls)
         self.demand = demand
         self.now = now
         self.log = log
@@ -80,6 +81,7 @@ package actor ScalerService {
                 guard pulls else { return "image missing: \(template.imageName); import it: roost image import \(template.imageName) FILE" }
                 return await images.want(template.imageName, auth: template.containerRegistryAuthId)
             }
+            if let reason = await models.want(endpoint, token: template.env["HF_TOKEN"]) { return reason }
             let volumes = endpoint.networkVolumeIds.compactMap { snapshot.volumes[$0] }
             switch Placement.choose(for: endpoint, volumes: volumes, sites: await workers.sites()) {
             case .failure(let refusal): return refusal.reason

@@ -14,6 +14,9 @@ enum WorkerEnvironment {
         env.merge(template.env) { $1 }
         // Ours last: without them the worker cannot work, whatever the template says.
         env.merge(runpod(worker: worker, token: token, endpoint: endpoint)) { $1 }
+        if !endpoint.modelReferences.isEmpty, ["HF_HOME", "HF_HUB_CACHE"].allSatisfy({ template.env[$0] == nil }) {
+            env["HF_HUB_CACHE"] = "/runpod-volume/huggingface-cache/hub"
+        }
         // The door and stores of one's own are at private addresses, which the SDK's downloads refuse by default.
         if template.env["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] == nil { env["RUNPOD_ALLOW_PRIVATE_DOWNLOAD_URLS"] = "true" }
         if template.env["RUNPOD_PING_INTERVAL"] == nil { env["RUNPOD_PING_INTERVAL"] = "10000" }

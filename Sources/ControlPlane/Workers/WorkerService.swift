@@ -39,6 +39,7 @@ package actor WorkerService {
     let runtime: OCIRuntime
     let mounter: BucketMounter
     let stager: InputStager
+    let models: ModelService
     let store: any Store
     let demand: Wakeups
     let now: @Sendable () -> Milliseconds
@@ -64,7 +65,7 @@ package actor WorkerService {
 
     package init(
         layout: DataLayout, configuration: ServerConfiguration, catalog: Catalog, volumes: VolumeService, jobs: JobService,
-        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, store: any Store, demand: Wakeups,
+        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, models: ModelService, store: any Store, demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds, log: Logger
     ) {
         self.layout = layout
@@ -76,6 +77,7 @@ package actor WorkerService {
         self.disks = disks
         self.runtime = runtime
         self.stager = stager
+        self.models = models
         mounter = BucketMounter(folder: layout.bucketMounts, tool: configuration.rclone)
         self.store = store
         self.demand = demand
@@ -214,6 +216,7 @@ package actor WorkerService {
         }
         mark(.containerVolume, of: id)
         binds += try Self.networkFiles(in: layout.worker(id), host: id)
+        binds += await models.binds(of: endpoint)
         binds += try await mountBuckets(of: endpoint, for: id)
         mark(.mounts, of: id)
         let spec = ContainerSpec(

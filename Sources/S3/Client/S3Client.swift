@@ -148,7 +148,8 @@ package struct S3Client: Sendable {
         return S3Failure(status: status, code: root?["Code"]?.text ?? response.status.reasonPhrase, message: root?["Message"]?.text ?? "")
     }
 
-    static func encode(_ text: String, keepingSlash: Bool = false) -> String {
+    /// Percent-encodes for a path or a query.
+    package static func encode(_ text: String, keepingSlash: Bool = false) -> String {
         String(decoding: PercentEncoding.encode(text.utf8, keepingSlash: keepingSlash), as: UTF8.self)
     }
 
