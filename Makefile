@@ -1,9 +1,9 @@
-# The interface to everything: `make demo`, `make test`, `make check`, `make bench`, `make bench-s3`, `make bench-large`.
+# The interface to everything: `make demo`, `make test`, `make check`, `make bench`, `make bench-s3`, `make bench-large`, `make bench-starts`.
 SHELL := /bin/bash
 export ROOST_CACHE ?= $(CURDIR)/.cache
 PYTHON = $$(scripts/python.sh)
 
-.PHONY: demo test unit acceptance check build bench bench-s3 bench-large setup clean
+.PHONY: demo test unit acceptance check build bench bench-s3 bench-large bench-starts setup clean
 
 demo: setup build
 	$(PYTHON) Demo/demo.py
@@ -39,6 +39,11 @@ bench-s3: setup build
 # A 1 GiB output through a store beside `aws s3 cp`, and what an s3Config costs.
 bench-large: setup build
 	$(PYTHON) Benchmarks/large_data.py
+
+# Fresh, thawed and spare workers beside crun, runc and podman.
+bench-starts: setup build
+	scripts/setup.sh podman
+	$(PYTHON) Benchmarks/starts.py
 
 clean:
 	rm -rf .build .cache

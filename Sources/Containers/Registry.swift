@@ -60,7 +60,7 @@ package struct Registry: Sendable {
             throw RoostError(.unavailable, Self.reason(output.stderr))
         }
         let sizes = (json["LayersData"]?.array ?? []).compactMap { $0["Size"]?.int }
-        return Description(digest: digest, bytes: sizes.reduce(0) { $0 + Int64($1) })
+        return Description(digest: digest, bytes: sizes.reduce(0) { $0 &+ Int64($1) })
     }
 
     /// Fetches the image of a digest into an OCI layout, each blob checked against its digest.

@@ -54,15 +54,18 @@ package struct Plane: Sendable {
             store: store, settings: configuration.jobs, secrets: jobSecrets, demand: demand, webhooks: webhookWakeups, signals: signalling,
             now: now, log: log)
         models = ModelService(
-            catalog: catalog, places: places, guardian: guardian, store: store, configuration: configuration, folder: layout.models, log: log)
+            catalog: catalog, places: places, guardian: guardian, store: store, configuration: configuration, folder: layout.models,
+            log: log)
         workers = WorkerService(
             layout: layout, configuration: configuration, catalog: catalog, volumes: volumes, jobs: jobs, images: imageStore,
             disks: ContainerVolume(templates: layout.templates, mounts: layout.workerMounts),
-            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, models: models, store: store, demand: demand,
+            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, models: models, store: store,
+            demand: demand,
             now: now,
             log: log)
         scaler = ScalerService(
-            catalog: catalog, jobs: jobs, workers: workers, images: images, models: models, pulls: configuration.pullsImages, demand: demand, now: now,
+            catalog: catalog, jobs: jobs, workers: workers, images: images, models: models, pulls: configuration.pullsImages,
+            demand: demand, now: now,
             log: log)
         spill = ResultSpill(places: places, jobs: jobs, now: now)
         syncs = SyncService(places: places, store: store, completed: jobs.completed, now: now, log: log)

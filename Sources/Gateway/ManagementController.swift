@@ -176,7 +176,9 @@ struct ManagementController: Sendable {
         read(router, "/v1/models") { _, _ in .json(.array(await models.all.map(\.json))) }
         read(router, "/v1/models/:id") { _, id in .json(try await models.model(id).json) }
         write(router, .post, "/v1/models") { request, _, _ in
-            let fields = [Field("reference", .text(1_200), required: true, "the model"), Field("token", .text(1_024), "for the hub; not kept")]
+            let fields = [
+                Field("reference", .text(1_200), required: true, "the model"), Field("token", .text(1_024), "for the hub; not kept"),
+            ]
             let values = try FieldValues(await request.json(), fields: fields, isUpdate: false)
             return .json(try await models.add(values.string("reference") ?? "", token: values.string("token")).json)
         }

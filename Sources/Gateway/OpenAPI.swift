@@ -25,6 +25,7 @@ enum OpenAPI {
         paths += resource("apikeys", schema: "APIKey", updates: false)
         paths += resource("s3keys", schema: "S3Key", updates: false)
         paths += resource("objectstores", schema: "ObjectStore", updates: true)
+        paths += resource("containerregistryauth", schema: "RegistryAuth", updates: false)
         paths += resource("syncs", schema: "Sync", updates: false, extra: ["503": failure("the S3 door is off")])
         paths += [
             .init("/v1/s3", ["get": operation("where the S3 door is", ok: ["type": "object", "required": ["url"]], failures: ["404"])]),
@@ -142,6 +143,7 @@ enum OpenAPI {
             .init("NetworkVolumeCreate", input(volume, isUpdate: false)),
             .init("NetworkVolumeUpdate", input(NetworkVolume.fields(minimumSize: 1), isUpdate: true)),
             .init("APIKeyCreate", input(APIKey.fields, isUpdate: false)),
+            .init("RegistryAuthCreate", input(RegistryAuth.fields, isUpdate: false)), .init("RegistryAuth", output(["id", "name"])),
             .init("SyncCreate", input(StoreSync.fields, isUpdate: false)),
             .init("Sync", output(["id", "source", "target", "status", "runs", "files", "copiedFiles"])),
             .init("ObjectStoreCreate", input(ObjectStore.fields, isUpdate: false)),

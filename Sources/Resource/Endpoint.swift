@@ -148,7 +148,8 @@ package struct Endpoint: Codable, Sendable, Equatable {
     package func runsDifferently(from old: Endpoint) -> Bool {
         templateId != old.templateId || networkVolumeIds != old.networkVolumeIds || dataCenterIds != old.dataCenterIds
             || vcpuCount != old.vcpuCount || memoryBytes != old.memoryBytes || gpuTypeIds != old.gpuTypeIds
-            || gpuCount != old.gpuCount || bucketMounts != old.bucketMounts || modelReferences != old.modelReferences || computeType != old.computeType
+            || gpuCount != old.gpuCount || bucketMounts != old.bucketMounts || modelReferences != old.modelReferences
+            || computeType != old.computeType
     }
 
     /// Whether it names an object store for anything.

@@ -8,7 +8,8 @@ package enum ModelReference: Sendable, Equatable, Hashable {
     package init(_ text: String) throws(RoostError) {
         let malformed = RoostError(
             .invalid,
-            "model '\(text.prefix(120))': allowed are volume:ID/path, store:NAME/path, hf:ORG/NAME[@REF] and https://huggingface.co/ORG/NAME[:REF]")
+            "model '\(text.prefix(120))': allowed are volume:ID/path, store:NAME/path, hf:ORG/NAME[@REF] and https://huggingface.co/ORG/NAME[:REF]"
+        )
         if text.hasPrefix("volume:") || text.hasPrefix("store:") {
             let parts = text.split(separator: "/", maxSplits: 1).map(String.init)
             let path = parts.count > 1 ? parts[1].split(separator: "/").map(String.init) : []

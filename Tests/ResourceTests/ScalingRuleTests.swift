@@ -6,11 +6,12 @@ import Testing
 
     private func sample(
         _ workers: [Activity] = [], min: Int = 0, max: Int = 3, type: String = "QUEUE_DELAY", value: Int = 4, waiting: [Milliseconds] = [],
-        running: Int = 0, now: Milliseconds = 100_000, outdated: Set<Int> = [], backoff: Milliseconds? = nil
+        running: Int = 0, now: Milliseconds = 100_000, outdated: Set<Int> = [], backoff: Milliseconds? = nil, flashboot: Bool = false,
+        spares: Int = 0
     ) throws -> ScalingSample {
         let body: JSON = [
             "templateId": "t", "workersMin": .int(min), "workersMax": .int(max), "scalerType": .string(type),
-            "scalerValue": .int(value), "idleTimeout": 5,
+            "scalerValue": .int(value), "idleTimeout": 5, "flashboot": .bool(flashboot), "spareWorkers": .int(spares),
         ]
         let endpoint = Endpoint(
             id: "e", createdAt: 0, standardCompute: .cpu, values: try FieldValues(body, fields: Endpoint.fields, isUpdate: false))
@@ -84,5 +85,50 @@ import Testing
         #expect(delays == [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000])
         #expect(backoff.explanation(at: 1_000)?.contains("exit 1") == true)
         #expect(CrashBackoff().explanation(at: 1_000) == nil)
+    }
+
+    // MARK: - FlashBoot
+
+    @Test func idleWorkersAreParkedInsteadOfStopped() throws {
+        let decision = decide(try sample([.idle(since: 90_000)], flashboot: true))
+        #expect(decision.park == ["w0"] && decision.stop.isEmpty)
+        #expect(decide(try sample([.idle(since: 90_000)], min: 1, flashboot: true)).park.isEmpty)
+    }
+
+    @Test func parkedWorkersAreThawedBeforeAnyIsStartedTheLastFirst() throws {
+        let waiting: [Milliseconds] = [1, 1, 1]
+        let decision = decide(try sample([.parked, .parked], type: "REQUEST_COUNT", value: 1, waiting: waiting, flashboot: true))
+        #expect(decision.thaw == ["w1", "w0"] && decision.start == 1)
+        let bounded = decide(
+            try sample([.parked, .parked, .busy], max: 2, type: "REQUEST_COUNT", value: 1, waiting: waiting, running: 1, flashboot: true))
+        #expect(bounded.thaw == ["w1"] && bounded.start == 0)
+    }
+
+    @Test func aCrashLoopDoesNotHoldUpAThaw() throws {
+        let decision = decide(
+            try sample([.parked], type: "REQUEST_COUNT", value: 1, waiting: [1, 1], backoff: 200_000, flashboot: true, spares: 2))
+        #expect(decision.thaw == ["w0"] && decision.start == 0 && decision.hold == .backingOff && decision.startSpares == 0)
+    }
+
+    @Test func parkedWorkersGoWithTheirVersionAndWithFlashboot() throws {
+        #expect(decide(try sample([.parked, .parked], outdated: [0], flashboot: true)).stop == ["w0"])
+        #expect(decide(try sample([.parked])).stop == ["w0"])
+        #expect(decide(try sample([.parked], max: 0, flashboot: true)).stop == ["w0"])
+    }
+
+    @Test func sparesAreRefilledAndUsed() throws {
+        #expect(decide(try sample(flashboot: true, spares: 2)).startSpares == 2)
+        #expect(decide(try sample([.parked, .sparing], flashboot: true, spares: 2)).startSpares == 0)
+        #expect(decide(try sample(flashboot: false, spares: 2)).startSpares == 0)
+        // The thawed one is replaced at once; the one on its way is expected to take the other job.
+        let burst = decide(try sample([.parked, .sparing], type: "REQUEST_COUNT", value: 1, waiting: [1, 1], flashboot: true, spares: 2))
+        #expect(burst.thaw == ["w0"] && burst.start == 0 && burst.startSpares == 1)
+    }
+
+    @Test func whatIsAsideDoesNotCountAgainstTheMaximum() throws {
+        let decision = decide(
+            try sample(
+                [.parked, .sparing, .busy], max: 2, type: "REQUEST_COUNT", value: 1, waiting: [1, 1, 1], running: 1, flashboot: false))
+        #expect(decision.start == 1)
     }
 }

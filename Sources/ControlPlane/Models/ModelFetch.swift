@@ -17,7 +17,7 @@ struct ModelFetch: Sendable {
 
     func run(id: String, at now: Milliseconds) async throws -> Model {
         let (snapshot, wanted) = try await source.list()
-        tell(wanted.reduce(0) { $0 + max(0, $1.size) }, 0)
+        tell(wanted.reduce(0) { $0 &+ max(0, $1.size) }, 0)
         let work = "\(staging)/\(id)"
         try Files.makeDirectories(work, mode: 0o755)
         do {
@@ -89,7 +89,9 @@ struct ModelFetch: Sendable {
 
         func take(_ piece: ByteBuffer) throws {
             size += Int64(piece.readableBytes)
-            guard file.size < 0 || size <= file.size else { throw RoostError(.invalid, "\(file.path) is longer than its \(file.size) bytes") }
+            guard file.size < 0 || size <= file.size else {
+                throw RoostError(.invalid, "\(file.path) is longer than its \(file.size) bytes")
+            }
             piece.withUnsafeReadableBytes { sha256.update(bufferPointer: $0) }
             if case .gitBlob = file.digest { piece.withUnsafeReadableBytes { sha1.update(bufferPointer: $0) } }
         }

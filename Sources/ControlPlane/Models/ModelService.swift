@@ -32,7 +32,8 @@ package actor ModelService {
     private static let pause: Milliseconds = 30_000
 
     init(
-        catalog: Catalog, places: ObjectPlaces, guardian: NetworkGuard, store: any Store, configuration: ServerConfiguration, folder: String,
+        catalog: Catalog, places: ObjectPlaces, guardian: NetworkGuard, store: any Store, configuration: ServerConfiguration,
+        folder: String,
         log: Logger
     ) {
         (self.catalog, self.places, self.guardian, self.store, self.folder, self.log) = (catalog, places, guardian, store, folder, log)
@@ -76,7 +77,9 @@ package actor ModelService {
         models[model.reference] = nil
         try await store.remove(.model, id: model.id)
         let own = cache + "/" + (try ModelReference(model.reference).folder)
-        let isShared = models.values.contains { (try? ModelReference($0.reference).folder) == (try? ModelReference(model.reference).folder) }
+        let isShared = models.values.contains {
+            (try? ModelReference($0.reference).folder) == (try? ModelReference(model.reference).folder)
+        }
         try await Blocking.run { try Files.remove(isShared ? "\(own)/snapshots/\(model.snapshot)" : own) }
     }
 
@@ -126,10 +129,13 @@ package actor ModelService {
     func binds(of endpoint: Endpoint) -> [ContainerSpec.Bind] {
         var seen: Set<String> = []
         return endpoint.modelReferences.compactMap { text in
-            guard let reference = try? ModelReference(text), models[reference.text] != nil, seen.insert(reference.folder).inserted else { return nil }
+            guard let reference = try? ModelReference(text), models[reference.text] != nil, seen.insert(reference.folder).inserted else {
+                return nil
+            }
             models[reference.text]?.usedAt = catalog.now()
             return .init(
-                source: "\(cache)/\(reference.folder)", target: "/runpod-volume/huggingface-cache/hub/\(reference.folder)", isReadOnly: true)
+                source: "\(cache)/\(reference.folder)", target: "/runpod-volume/huggingface-cache/hub/\(reference.folder)", isReadOnly: true
+            )
         }
     }
 

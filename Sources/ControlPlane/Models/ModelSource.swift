@@ -35,7 +35,8 @@ struct ModelSource: Sendable {
         guard !files.isEmpty else { throw RoostError(.notFound, "model \(reference.text) has no files") }
         for file in files {
             let parts = file.path.split(separator: "/", omittingEmptySubsequences: false)
-            guard !file.path.isEmpty, parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }), !file.path.utf8.contains(0)
+            guard !file.path.isEmpty, parts.allSatisfy({ !$0.isEmpty && $0 != "." && $0 != ".." && $0.utf8.count <= 255 }),
+                !file.path.utf8.contains(0)
             else { throw RoostError(.invalid, "model \(reference.text) has a file called '\(file.path.prefix(120))', which is no path") }
         }
         return (snapshot, files)
@@ -71,14 +72,17 @@ struct ModelSource: Sendable {
             guard bytes.count < 64 << 20 else { throw RoostError(.invalid, "the hub's description of \(name) has no end") }
             bytes += piece.readableBytesView
         }
-        guard let json = try? JSONReader.parse(bytes), let commit = json["sha"]?.string, commit.utf8.count >= 7, commit.allSatisfy(\.isHexDigit) else {
+        guard let json = try? JSONReader.parse(bytes), let commit = json["sha"]?.string, commit.utf8.count >= 7,
+            commit.allSatisfy(\.isHexDigit)
+        else {
             throw RoostError(.unavailable, "the hub \(hub) does not describe \(name) as Hugging Face's does")
         }
         let files = (json["siblings"]?.array ?? []).compactMap { entry -> Wanted? in
             guard let path = entry["rfilename"]?.string else { return nil }
             let large = entry["lfs"]?["sha256"]?.string
             let size = entry["lfs"]?["size"]?.int ?? entry["size"]?.int ?? -1
-            return Wanted(path: path, size: Int64(size), digest: large.map { .sha256($0) } ?? entry["blobId"]?.string.map { .gitBlob($0) } ?? .none)
+            return Wanted(
+                path: path, size: Int64(size), digest: large.map { .sha256($0) } ?? entry["blobId"]?.string.map { .gitBlob($0) } ?? .none)
         }
         return (commit, files)
     }

@@ -39,7 +39,7 @@ struct SyncRun: Sendable {
 
     func run() async throws {
         let items = try await sources()
-        tell(.found(files: items.count, bytes: items.reduce(0) { $0 + $1.item.size }))
+        tell(.found(files: items.count, bytes: items.reduce(0) { $0 &+ $1.item.size }))
         let listed = try await target.place.client.list(target.place.bucket, prefix: target.prefix).items
         let there = Dictionary(listed.map { ($0.key, $0) }, uniquingKeysWith: { $1 })
         let failures = Locked(0)

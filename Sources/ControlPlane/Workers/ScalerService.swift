@@ -18,7 +18,8 @@ package actor ScalerService {
     private static let capacityRetry: Milliseconds = 5_000
 
     package init(
-        catalog: Catalog, jobs: JobService, workers: WorkerService, images: ImageService, models: ModelService, pulls: Bool, demand: Wakeups,
+        catalog: Catalog, jobs: JobService, workers: WorkerService, images: ImageService, models: ModelService, pulls: Bool,
+        demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds,
         log: Logger
     ) {
@@ -56,10 +57,10 @@ package actor ScalerService {
         let waited = seen.waitingSince.first
         for worker in decision.thaw where await !workers.thaw(worker, waitedSince: waited) { decision.start += 1 }
         var refusal = await start(decision.start, of: endpoint, waitedSince: waited)
-        if refusal != nil, await workers.evictParked(reason: "parked longest, and its place was needed") { demand.signal(id) }
+        if refusal?.isForRoom == true, await workers.evictParked(reason: "parked longest, and its place was needed") { demand.signal(id) }
         if refusal == nil { refusal = await startSpares(decision.startSpares, of: endpoint) }
         if refusal != nil { decision.reconsiderAt = min(decision.reconsiderAt ?? .max, now() + Self.capacityRetry) }
-        let reason = refusal ?? waitReason(endpoint, seen, samples, decision, backoff)
+        let reason = refusal?.reason ?? waitReason(endpoint, seen, samples, decision, backoff)
         await jobs.setWaitReason(seen.hasAnyQueued ? reason : nil, of: id)
         if let time = decision.reconsiderAt { lookAgain(at: id, time: time) }
     }
@@ -72,19 +73,28 @@ package actor ScalerService {
         }
     }
 
+    /// Why a worker was not started.
+    private struct Refusal {
+        var reason: String
+        /// Whether it would have been, had others left it room.
+        var isForRoom = false
+    }
+
     /// Starts workers; returns why it could not start all of them.
-    private func start(_ count: Int, of endpoint: Endpoint, isSpare: Bool = false, waitedSince: Milliseconds? = nil) async -> String? {
+    private func start(_ count: Int, of endpoint: Endpoint, isSpare: Bool = false, waitedSince: Milliseconds? = nil) async -> Refusal? {
         for _ in 0..<count {
             let snapshot = catalog.snapshot
-            guard let template = snapshot.templates[endpoint.templateId] else { return "its template is gone" }
+            guard let template = snapshot.templates[endpoint.templateId] else { return Refusal(reason: "its template is gone") }
             guard let image = snapshot.images[Image.normalize(template.imageName)] else {
-                guard pulls else { return "image missing: \(template.imageName); import it: roost image import \(template.imageName) FILE" }
-                return await images.want(template.imageName, auth: template.containerRegistryAuthId)
+                guard pulls else {
+                    return Refusal(reason: "image missing: \(template.imageName); import it: roost image import \(template.imageName) FILE")
+                }
+                return Refusal(reason: await images.want(template.imageName, auth: template.containerRegistryAuthId))
             }
-            if let reason = await models.want(endpoint, token: template.env["HF_TOKEN"]) { return reason }
+            if let reason = await models.want(endpoint, token: template.env["HF_TOKEN"]) { return Refusal(reason: reason) }
             let volumes = endpoint.networkVolumeIds.compactMap { snapshot.volumes[$0] }
             switch Placement.choose(for: endpoint, volumes: volumes, sites: await workers.sites()) {
-            case .failure(let refusal): return refusal.reason
+            case .failure(let refusal): return Refusal(reason: refusal.reason, isForRoom: true)
             case .success(let placement):
                 do {
                     let id = try await workers.start(
@@ -93,7 +103,7 @@ package actor ScalerService {
                         "worker placed",
                         metadata: ["worker_id": "\(id)", "endpoint_id": "\(endpoint.id)", "placement": "\(placement.reason)"])
                 } catch {
-                    return "cannot record a worker: \(error)"
+                    return Refusal(reason: "cannot record a worker: \(error)")
                 }
             }
         }
@@ -101,7 +111,7 @@ package actor ScalerService {
     }
 
     /// Spares are started as long as there is room to park them; that there is none is no reason for a job to wait.
-    private func startSpares(_ count: Int, of endpoint: Endpoint) async -> String? {
+    private func startSpares(_ count: Int, of endpoint: Endpoint) async -> Refusal? {
         for _ in 0..<count {
             guard await workers.hasRoomToPark(endpoint) else { return nil }
             if let refusal = await start(1, of: endpoint, isSpare: true) { return refusal }

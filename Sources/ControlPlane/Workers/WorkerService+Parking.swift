@@ -54,7 +54,7 @@ extension WorkerService {
     func thaw(_ id: String, waitedSince: Milliseconds?) async -> Bool {
         // Parking looks at the queue once more before it freezes, and the scaler is asked again after it.
         guard !parking.contains(id) else { return true }
-        guard var entry = entries[id], entry.lifecycle.thawed() else { return false }
+        guard var entry = entries[id], hasRoom(for: entry), entry.lifecycle.thawed() else { return false }
         entry.decidedAt = .now
         entry.worker.start = StartRecord(
             kind: entry.worker.isSpare == true ? .spare : .thawed, workerID: id, at: now(),
@@ -72,6 +72,13 @@ extension WorkerService {
         let worker = entry.worker
         Task { try? await store.save(worker, kind: .worker, id: id) }
         return true
+    }
+
+    /// Whether its data center can hold it running: others may have taken its place while it was parked.
+    private func hasRoom(for entry: Entry) -> Bool {
+        guard let site = sites().first(where: { $0.dataCenter.id == entry.worker.dataCenterID }) else { return false }
+        return site.usedVcpus + entry.worker.vcpus <= site.dataCenter.vcpus
+            && site.usedMemoryBytes - entry.parkedBytes + entry.worker.memoryBytes <= site.dataCenter.memoryBytes
     }
 
     /// A worker that does not ask for a job after its thaw is of no use.

@@ -65,7 +65,8 @@ package actor WorkerService {
 
     package init(
         layout: DataLayout, configuration: ServerConfiguration, catalog: Catalog, volumes: VolumeService, jobs: JobService,
-        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, models: ModelService, store: any Store, demand: Wakeups,
+        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, models: ModelService, store: any Store,
+        demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds, log: Logger
     ) {
         self.layout = layout

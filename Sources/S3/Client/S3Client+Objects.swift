@@ -25,8 +25,11 @@ extension S3Client {
         return PercentEncoding.decode(spaced).map { String(decoding: $0, as: UTF8.self) } ?? text
     }
 
+    /// What an object's size can be: a store says what it likes, and nobody's sums may overflow by it.
+    private static let sizes: ClosedRange<Int64> = 0...(1 << 50)
+
     private static func item(_ element: XMLReader.Element) throws -> Item {
-        guard let key = element["Key"]?.text, let size = element["Size"].flatMap({ Int64($0.text) }) else {
+        guard let key = element["Key"]?.text, let size = element["Size"].flatMap({ Int64($0.text) }), sizes.contains(size) else {
             throw S3Failure(status: 200, code: "MalformedXML", message: "the store's listing is not one")
         }
         let digits = (element["LastModified"]?.text ?? "").filter { $0 != "-" && $0 != ":" }.prefix(15)
@@ -52,7 +55,8 @@ extension S3Client {
             let response = try await send(.HEAD, bucket, key)
             let headers = response.headers
             let item = Item(
-                key: key, size: headers.first(name: "content-length").flatMap(Int64.init) ?? 0,
+                key: key,
+                size: headers.first(name: "content-length").flatMap(Int64.init).flatMap { Self.sizes.contains($0) ? $0 : nil } ?? 0,
                 etag: (headers.first(name: "etag") ?? "").filter { $0 != "\"" },
                 modified: headers.first(name: "last-modified").flatMap(HTTPDate.parse) ?? 0)
             let metadata = headers.filter { $0.name.lowercased().hasPrefix("x-amz-meta-") }

@@ -5,7 +5,8 @@ struct ModelResource: CommandResource {
     static let path = "/v1/models"
     static let fields: [Field] = []
     static let columns = [
-        (title: "ID", member: "id"), (title: "REFERENCE", member: "reference"), (title: "FILES", member: "files"), (title: "BYTES", member: "bytes"),
+        (title: "ID", member: "id"), (title: "REFERENCE", member: "reference"), (title: "FILES", member: "files"),
+        (title: "BYTES", member: "bytes"),
         (title: "SNAPSHOT", member: "snapshot"), (title: "USED", member: "usedAt"),
     ]
 }
