@@ -77,7 +77,7 @@ def test_a_large_output_goes_to_a_volume_and_becomes_the_next_input(server, depl
     there = server.do(attached, {"python": DIGEST, "file": done["output"]})
     assert there["output"] == {"path": f"/runpod-volume/{reference['key']}", "size": reference["size"], "sha256": reference["sha256"]}, there
     copied = server.do(first, {"python": DIGEST, "file": done["output"]})
-    assert copied["output"]["sha256"] == reference["sha256"] and copied["output"]["path"].startswith(f"/tmp/roost/{copied['id']}/0-")
+    assert copied["output"]["sha256"] == reference["sha256"] and re.fullmatch(rf"/tmp/roost/{copied['id']}-\w+/0-.*", copied["output"]["path"])
     # What was put there for a job goes with it.
     left = server.do(first, {"python": "import os; result = os.listdir('/tmp/roost')"})
     assert left["output"] == [], left
@@ -297,3 +297,34 @@ def test_keys_are_rotated(make_server):
     quiet.s3(key).list_buckets()
     assert quiet.get(f"/v2/{parked}/status/{waiting}")["status"] == "IN_QUEUE"
     assert "cannot" in quiet.post("/v1/objectstores/s/check")["error"]
+
+
+def test_a_job_cancelled_while_its_input_comes(server, deploy):
+    """The worker never heard of it, is not replaced, and takes the next job at once."""
+    endpoint = deploy()
+    worker = server.do(endpoint, {"x": 1})["workerId"]
+    held = threading.Event()
+    asked = threading.Event()
+
+    def answer(_):
+        asked.set()
+        held.wait(30)
+        return http("200 OK", b"too late")
+
+    slow = Answers(answer)
+    try:
+        job = server.run(endpoint, {"f": {"$ref": {"url": slow.url + "/file"}}})
+        assert asked.wait(30)
+        assert server.get(f"/v2/{endpoint}/status/{job}")["status"] == "IN_PROGRESS"
+        # Another job waits behind it, as the worker has one.
+        behind = server.run(endpoint, {"x": 2})
+        assert server.post(f"/v2/{endpoint}/cancel/{job}")["status"] == "CANCELLED"
+        done = server.finish(endpoint, behind, seconds=20)
+        assert done["status"] == "COMPLETED" and done["workerId"] == worker, done
+        held.set()
+        left = server.do(endpoint, {"python": "import os; result = os.listdir('/tmp/roost') if os.path.isdir('/tmp/roost') else []"})
+        assert left["workerId"] == worker
+        wait_until(lambda: server.do(endpoint, {"python": "import os; result = os.listdir('/tmp/roost')"})["output"] == [], 30, "its files gone")
+    finally:
+        held.set()
+        slow.close()

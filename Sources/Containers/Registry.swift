@@ -55,7 +55,7 @@ package struct Registry: Sendable {
     }
 
     package func describe() async throws -> Description {
-        let output = try await Command.output("skopeo", ["--insecure-policy", "inspect"] + flags("") + ["docker://" + name])
+        let output = try await Command.output("skopeo", ["--insecure-policy", "inspect", "--no-tags"] + flags("") + ["docker://" + name])
         guard output.code == 0, let json = try? JSONReader.parse(Array(output.stdout.utf8)), let digest = json["Digest"]?.string else {
             throw RoostError(.unavailable, Self.reason(output.stderr))
         }

@@ -44,7 +44,7 @@ extension JobService {
             sessions[worker]?.readySince = now()
             sessions[worker]?.steps = [.firstJob, .firstResult]
         }
-        guard session.take != nil, !session.isDraining else { return }
+        guard session.take != nil, sessions[worker]?.isTakingJobs == true else { return }
         queues[session.endpointID, default: EndpointQueue()].addTaker(worker)
         feed(session.endpointID)
     }

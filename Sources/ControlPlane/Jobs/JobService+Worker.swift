@@ -189,19 +189,21 @@ extension JobService {
     /// would seem to have lost the job.
     private func prepare(_ job: Job, _ payload: JobPayload, on worker: String) {
         sessions[worker]?.preparing.insert(job.id)
-        sessions[worker]?.staged.insert(job.id)
-        signals.yield(.prepare(worker, job: job, payload: secrets.open(payload, job: job.id)))
+        let folder = "\(job.id)-\(Identifier.make(length: 4))"
+        sessions[worker]?.staged[job.id] = folder
+        signals.yield(.prepare(worker, job: job, payload: secrets.open(payload, job: job.id), folder: folder))
     }
 
     /// The inputs of a job are there, or why not.
-    package func prepared(_ id: String, worker: String, payload: Result<JobPayload, RoostError>) async throws {
-        sessions[worker]?.preparing.remove(id)
-        guard var entry = live[id], entry.job.lifecycle.accepts(from: worker), sessions[worker] != nil else {
-            return _ = signals.yield(.unstage(worker, job: id))
-        }
+    package func prepared(_ id: String, worker: String, folder: String, payload: Result<JobPayload, RoostError>) async throws {
+        // Another attempt may be on its way by now: then this one's files are of no use.
+        guard sessions[worker]?.staged[id] == folder else { return _ = signals.yield(.unstage(worker, folder: folder)) }
+        // It may have ended between its lease and here.
+        guard var entry = live[id], entry.job.lifecycle.accepts(from: worker) else { return release(id, from: worker) }
         switch payload {
         case .failure(let error): try await end(id, as: .failed, result: .failure(error.message))
         case .success(let payload):
+            sessions[worker]?.preparing.remove(id)
             entry.job.lifecycle.restartClock(at: now())
             live[id] = entry
             let since = entry.job.lifecycle.since

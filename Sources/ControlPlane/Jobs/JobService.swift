@@ -241,8 +241,18 @@ package actor JobService {
         guard sessions[worker] != nil else { return }
         sessions[worker]?.leases.remove(job)
         sessions[worker]?.prepared.removeAll { $0.id == job }
-        if sessions[worker]?.staged.remove(job) != nil { signals.yield(.unstage(worker, job: job)) }
+        let wasPreparing = sessions[worker]?.preparing.remove(job) != nil
+        if let folder = sessions[worker]?.staged.removeValue(forKey: job) { signals.yield(.unstage(worker, folder: folder)) }
         settleIdle(worker)
+        if wasPreparing { offer(worker) }
+    }
+
+    /// Makes the poll of a worker good for jobs, which it was not for a while.
+    func offer(_ worker: String) {
+        guard let session = sessions[worker], session.take != nil, session.isTakingJobs else { return }
+        queues[session.endpointID, default: EndpointQueue()].addTaker(worker)
+        // Whoever let the job go may still be writing that down.
+        Task { self.feed(session.endpointID) }
     }
 
     /// Our side is done with the job; the worker may not be.

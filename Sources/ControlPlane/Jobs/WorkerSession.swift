@@ -19,8 +19,9 @@ struct WorkerSession {
     var preparing: Set<String> = []
     /// Jobs whose inputs are there, for its next poll.
     var prepared: [(id: String, handout: [UInt8])] = []
-    /// Of its leases, those with files of ours on its disk.
-    var staged: Set<String> = []
+    /// Of its leases, those with files of ours on its disk, and the folder they lie in. Each attempt has one of its own: the
+    /// last one's may still be on its way out.
+    var staged: [String: String] = [:]
     var take: Parked<[[UInt8]]>?
     var stop: Parked<[String]>?
     /// Gets no more jobs.
@@ -63,7 +64,7 @@ package enum WorkerSignal: Sendable, Equatable {
     /// A step of its start is done.
     case step(String, StartRecord.Step, at: ContinuousClock.Instant)
     /// The inputs of a job that it holds must be fetched; the payload is opened.
-    case prepare(String, job: Job, payload: JobPayload)
+    case prepare(String, job: Job, payload: JobPayload, folder: String)
     /// A job of it that had files of ours on its disk has ended.
-    case unstage(String, job: String)
+    case unstage(String, folder: String)
 }

@@ -13,7 +13,7 @@ package struct InputStager: Sendable {
 
     private static let urlSeconds: Int64 = 7 * 86_400
     private static let parallel = 4
-    /// Below the worker's `/`, one folder a job.
+    /// Below the worker's `/`: in it, one folder for each attempt of a job.
     static let folder = "tmp/roost"
 
     /// Refuses references that cannot be meant: before the job is accepted, as far as that can be known.
@@ -70,14 +70,14 @@ package struct InputStager: Sendable {
     // MARK: - Resolving
 
     /// The input with every reference resolved for a worker. `root` is its `/` as the server reaches it.
-    func resolve(_ input: [UInt8], job: String, worker: Worker, endpoint: Endpoint, root: String?) async throws -> [UInt8] {
+    func resolve(_ input: [UInt8], folder: String, worker: Worker, endpoint: Endpoint, root: String?) async throws -> [UInt8] {
         let references = try InputReferences.find(in: input)
         var values = [JSON](repeating: .null, count: references.count)
         try await withThrowingTaskGroup(of: (Int, JSON).self) { group in
             for (index, reference) in references.enumerated() {
                 if index >= Self.parallel, let (done, value) = try await group.next() { values[done] = value }
                 group.addTask {
-                    do { return (index, try await value(of: reference, index, job, worker, endpoint, root)) } catch {
+                    do { return (index, try await value(of: reference, index, folder, worker, endpoint, root)) } catch {
                         throw RoostError(.invalid, "input $ref \(describe(reference)): \(explain(error, reference))")
                     }
                 }
@@ -104,7 +104,7 @@ package struct InputStager: Sendable {
     }
 
     private func value(
-        of reference: InputReferences.Reference, _ index: Int, _ job: String, _ worker: Worker, _ endpoint: Endpoint, _ root: String?
+        of reference: InputReferences.Reference, _ index: Int, _ folder: String, _ worker: Worker, _ endpoint: Endpoint, _ root: String?
     ) async throws -> JSON {
         if case .object(.volume(let id), let key) = reference.source, id == worker.volumeID {
             // It is there already, at its own path.
@@ -119,11 +119,11 @@ package struct InputStager: Sendable {
             }
         }
         guard let root else { throw RoostError(.unavailable, "the worker has ended") }
-        let path = "\(Self.folder)/\(job)/\(index)-\(reference.fileName)"
-        let folder = try ContainedFolder(root: root)
-        let file = try await Blocking.run { try folder.makeFile(path) }
+        let path = "\(Self.folder)/\(folder)/\(index)-\(reference.fileName)"
+        let disk = try ContainedFolder(root: root)
+        let file = try await Blocking.run { try disk.makeFile(path) }
         defer { close(file) }
-        let sink = Sink(limit: reference.size, room: folder.freeBytes, file: file, path: path)
+        let sink = Sink(limit: reference.size, room: disk.freeBytes, file: file, path: path)
         try await read(reference) { try await sink.take($0) }
         try sink.check(reference)
         return .string("/" + path)

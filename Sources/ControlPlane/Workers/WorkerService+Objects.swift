@@ -35,16 +35,16 @@ extension WorkerService {
     }
 
     /// Fetches the inputs of a job onto its worker's disk and hands it over.
-    func prepare(_ id: String, _ job: Job, _ payload: JobPayload) async {
+    func prepare(_ id: String, _ job: Job, _ payload: JobPayload, _ folder: String) async {
         guard let entry = entries[id], let endpoint = catalog.endpoint(job.endpointID) else { return }
         var outcome: Result<JobPayload, RoostError>
         do {
             var resolved = payload
             resolved.input = try await stager.resolve(
-                payload.input, job: job.id, worker: entry.worker, endpoint: endpoint, root: runtime.rootPath(entry.container))
+                payload.input, folder: folder, worker: entry.worker, endpoint: endpoint, root: runtime.rootPath(entry.container))
             outcome = .success(resolved)
         } catch { outcome = .failure((error as? RoostError) ?? RoostError(.internalFault, "its inputs could not be fetched: \(error)")) }
-        do { try await jobs.prepared(job.id, worker: id, payload: outcome) } catch {
+        do { try await jobs.prepared(job.id, worker: id, folder: folder, payload: outcome) } catch {
             log.error("failed to record a job", metadata: ["job_id": "\(job.id)", "error": "\(error)"])
         }
     }

@@ -25,8 +25,8 @@ package actor WorkerService {
         case park(String)
         case thawCheck(String, since: Milliseconds)
         case watchMount(String, BucketMounter.Process)
-        case prepare(String, job: Job, payload: JobPayload)
-        case unstage(String, job: String)
+        case prepare(String, job: Job, payload: JobPayload, folder: String)
+        case unstage(String, folder: String)
     }
 
     let layout: DataLayout
@@ -157,10 +157,10 @@ package actor WorkerService {
         case .park(let id): await park(id)
         case .thawCheck(let id, let since): await checkThaw(id, since: since)
         case .watchMount(let id, let process): await watchMount(id, process)
-        case .prepare(let id, let job, let payload): await prepare(id, job, payload)
-        case .unstage(let id, let job):
+        case .prepare(let id, let job, let payload, let folder): await prepare(id, job, payload, folder)
+        case .unstage(let id, let folder):
             guard let root = entries[id].flatMap({ runtime.rootPath($0.container) }) else { return }
-            try? await Blocking.run { try ContainedFolder(root: root).removeFlat("\(InputStager.folder)/\(job)") }
+            try? await Blocking.run { try ContainedFolder(root: root).removeFlat("\(InputStager.folder)/\(folder)") }
         }
     }
 
@@ -381,8 +381,9 @@ package actor WorkerService {
         case .recycle(let id, let reason): await drain(id, reason: reason)
         case .condemn(let id, let reason): condemn(id, reason: reason)
         case .step(let id, let step, let time): mark(step, of: id, at: time)
-        case .prepare(let id, let job, let payload): ordering.yield(.prepare(id, job: job, payload: payload))
-        case .unstage(let id, let job): ordering.yield(.unstage(id, job: job))
+        case .prepare(let id, let job, let payload, let folder):
+            ordering.yield(.prepare(id, job: job, payload: payload, folder: folder))
+        case .unstage(let id, let folder): ordering.yield(.unstage(id, folder: folder))
         }
     }
 
