@@ -13,6 +13,7 @@ import time
 
 import pytest
 import requests
+from stores import Rclone, SeaweedFS
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ROOST = pathlib.Path(os.environ.get("ROOST_BINARY", ROOT / ".build/release/roost"))
@@ -287,6 +288,39 @@ def make_server(work_folder, request):
     yield make
     for server in made:
         server.close()
+
+
+class Deployed:
+    """Endpoints of one test."""
+
+    def __init__(self, server):
+        self.server, self.made = server, []
+
+    def __call__(self, own=None, **fields):
+        self.made.append((own or self.server, (own or self.server).endpoint("sync", **fields)))
+        return self.made[-1][1]
+
+    def remove(self):
+        for server, endpoint in self.made:
+            if server.process.poll() is None:
+                server.call("DELETE", f"/v1/endpoints/{endpoint}", expect=(204, 404))
+        self.made = []
+
+
+@pytest.fixture
+def deploy(server):
+    """Makes endpoints that run the handler `sync`, and removes them after the test."""
+    deployed = Deployed(server)
+    yield deployed
+    deployed.remove()
+
+
+@pytest.fixture(scope="module", params=[Rclone, SeaweedFS], ids=["rclone", "seaweedfs"])
+def foreign(request, tmp_path_factory):
+    """A store that is not ours, of each kind in turn."""
+    store = request.param(tmp_path_factory.mktemp("foreign"))
+    yield store
+    store.stop()
 
 
 @pytest.fixture

@@ -3,44 +3,25 @@
 import os
 import pathlib
 import signal
-import subprocess
 
 import pytest
 from conftest import wait_until
-from stores import Rclone, SeaweedFS
-
-
-@pytest.fixture(scope="module", params=[Rclone, SeaweedFS], ids=["rclone", "seaweedfs"])
-def foreign(request, tmp_path_factory):
-    store = request.param(tmp_path_factory.mktemp("mounted"))
-    yield store
-    store.stop()
+from stores import Rclone
 
 
 @pytest.fixture(scope="module")
-def mounting(make_mounting_server, foreign):
-    server = make_mounting_server
+def name(server, foreign):
+    """The store's name at the server."""
     name = f"mount-{type(foreign).__name__.lower()}"
     server.post("/v1/objectstores", {"name": name, "prefix": "team", **foreign.fields})
-    return server, name
+    return name
 
 
-@pytest.fixture(scope="module")
-def make_mounting_server(server):
-    return server
-
-
-@pytest.fixture
-def deploy(server):
-    made = []
-
-    def deploy(**fields):
-        made.append(server.endpoint("sync", **fields))
-        return made[-1]
-
-    yield deploy
-    for endpoint in made:
-        server.remove(endpoint)
+@pytest.fixture(autouse=True)
+def nothing_left(server, deploy):
+    """Every endpoint of a test is gone after it, and so are its mounts."""
+    yield
+    deploy.remove()
     wait_until(lambda: not rclones(server), 30, "the mounts gone")
 
 
@@ -57,8 +38,7 @@ def rclones(server):
     return found
 
 
-def test_a_store_is_a_folder(mounting, foreign, deploy):
-    server, name = mounting
+def test_a_store_is_a_folder(server, name, foreign, deploy):
     foreign.put("team/models/a/weights.bin", b"w" * 3_000_000)
     foreign.put("elsewhere", b"not below the prefix")
     endpoint = deploy(bucketMounts=[f"{name}:models=/models", f"{name}=/bucket:rw"])
@@ -85,8 +65,7 @@ result = [sorted(os.listdir('/models/a')), os.path.getsize('/models/a/weights.bi
     assert {"team/models/a/weights.bin", "team/out.txt", "elsewhere"} <= set(foreign.keys())
 
 
-def test_a_dead_mount_fails_the_job_and_says_so(mounting, foreign, deploy):
-    server, name = mounting
+def test_a_dead_mount_fails_the_job_and_says_so(server, name, foreign, deploy):
     endpoint = deploy(bucketMounts=[f"{name}=/bucket"])
     assert server.do(endpoint, {"x": 1})["status"] == "COMPLETED"
     for _ in range(2):
@@ -121,8 +100,7 @@ def test_a_store_that_hangs_does_not_hold_the_worker(server, deploy, tmp_path):
         store.stop()
 
 
-def test_what_cannot_be_mounted(mounting, foreign, deploy):
-    server, name = mounting
+def test_what_cannot_be_mounted(server, name, foreign, deploy):
     template = server.post("/v1/templates", {"name": f"never-{name}", "imageName": "none:1"})["id"]
     for bad, part in (("x", "STORE[:PREFIX]=/PATH"), ("none=/a", "no object store none"), (f"{name}=/proc/x", "belongs to the container"),
                       (f"{name}=relative", "STORE[:PREFIX]=/PATH"), (f"{name}=/a/../b", "STORE[:PREFIX]=/PATH"), (f"{name}=/", "STORE[:PREFIX]=/PATH")):

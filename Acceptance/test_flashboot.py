@@ -18,18 +18,11 @@ def parked(server, endpoint, count=1):
 
 
 @pytest.fixture
-def deploy(server):
-    made = []
+def deploy(deploy):
+    def flashboot(own=None, **fields):
+        return deploy(own=own, flashboot=True, **{"idleTimeout": 1, **fields})
 
-    def deploy(own=None, **fields):
-        owner = own or server
-        made.append((owner, owner.endpoint("sync", flashboot=True, **{"idleTimeout": 1, **fields})))
-        return made[-1][1]
-
-    yield deploy
-    for owner, endpoint in made:
-        if owner.process.poll() is None:
-            owner.call("DELETE", f"/v1/endpoints/{endpoint}", expect=(204, 404))
+    return flashboot
 
 
 def frozen(worker):

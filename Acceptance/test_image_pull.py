@@ -1,7 +1,6 @@
 """Images from a registry: pulled once, pinned, checked, within a budget."""
 
 import concurrent.futures
-import gzip
 import hashlib
 import http.server
 import json

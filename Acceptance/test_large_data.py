@@ -9,17 +9,10 @@ import threading
 import pytest
 import requests
 from conftest import wait_until
-from stores import Rclone, SeaweedFS
+from stores import Rclone
 
 LARGE = 24 << 20
 DIGEST = "import hashlib, os; p = job['input']['file']; result = {'path': p, 'size': os.path.getsize(p), 'sha256': hashlib.sha256(open(p, 'rb').read()).hexdigest()}"
-
-
-@pytest.fixture(scope="module", params=[Rclone, SeaweedFS], ids=["rclone", "seaweedfs"])
-def foreign(request, tmp_path_factory):
-    store = request.param(tmp_path_factory.mktemp("foreign"))
-    yield store
-    store.stop()
 
 
 @pytest.fixture(scope="module")
@@ -28,19 +21,6 @@ def foreign_name(server, foreign):
     server.post("/v1/objectstores", {"name": name, "prefix": "team", **foreign.fields})
     yield name
     server.call("DELETE", f"/v1/objectstores/{name}", expect=(204, 404))
-
-
-@pytest.fixture
-def deploy(server):
-    made = []
-
-    def deploy(**fields):
-        made.append(server.endpoint("sync", **fields))
-        return made[-1]
-
-    yield deploy
-    for endpoint in made:
-        server.remove(endpoint)
 
 
 def fetch(reference):

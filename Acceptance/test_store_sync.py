@@ -11,13 +11,6 @@ from stores import Rclone, SeaweedFS
 FILES = {"a.txt": b"a" * 10, "deep/er/b.bin": os.urandom(3_000_000), "deep/größe mit leer.txt": b"x", "empty": b"", "large.bin": os.urandom(40 << 20)}
 
 
-@pytest.fixture(scope="module", params=[Rclone, SeaweedFS], ids=["rclone", "seaweedfs"])
-def foreign(request, tmp_path_factory):
-    store = request.param(tmp_path_factory.mktemp("synced"))
-    yield store
-    store.stop()
-
-
 @pytest.fixture(scope="module")
 def name(server, foreign):
     name = f"sync-{type(foreign).__name__.lower()}"

@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import pathlib
-import random
 import re
 import shutil
 import socket
@@ -29,6 +28,7 @@ import requests
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "Acceptance"))
 from conftest import Server, wait_until  # noqa: E402
+from stores import free_port  # noqa: E402
 
 MIB = 1 << 20
 LARGE = 64 * MIB
@@ -40,19 +40,6 @@ FOLDER = pathlib.Path(tempfile.mkdtemp(prefix="roost-bench-s3-", dir=os.environ.
 
 def say(text=""):
     print(text, flush=True)
-
-
-def free_port():
-    """Below 50,000: SeaweedFS adds 10,000 for its second ports."""
-    while True:
-        port = random.randrange(20_000, 50_000)
-        with socket.socket() as probe, socket.socket() as second:
-            try:
-                probe.bind(("127.0.0.1", port))
-                second.bind(("127.0.0.1", port + 10_000))
-                return port
-            except OSError:
-                continue
 
 
 def cpu_seconds(pid):
