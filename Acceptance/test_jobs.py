@@ -54,7 +54,7 @@ def test_sdk_health_and_purge(sdk):
 def test_status_fields_of_a_completed_job(server, endpoint):
     done = server.do(endpoint, {"a": 1})
     assert done["status"] == "COMPLETED"
-    assert set(done) == {"id", "status", "output", "delayTime", "executionTime", "workerId"}
+    assert set(done) == {"id", "status", "output", "delayTime", "executionTime", "workerId", "coldStart"}
 
 
 def test_extra_members_reach_the_handler(server, endpoint):

@@ -26,7 +26,8 @@ struct JobController: Sendable {
         }
     }
 
-    private static let wayOut = "ask /v2/{endpoint}/upload for a place to put large inputs, and send the reference it returns"
+    private static let wayOut =
+        "put large inputs on a network volume or in object storage: /v2/{endpoint}/upload gives a place and a reference to send"
 
     @Sendable
     private func run(_ request: Request, _ context: Context) async throws -> Response {

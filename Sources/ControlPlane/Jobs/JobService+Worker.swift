@@ -50,7 +50,7 @@ extension JobService {
         sessions[worker]?.hasPolled = true
         sessions[worker]?.readySince = now()
         sessions[worker]?.idleSince = now()
-        signals.yield(.ready(worker))
+        signals.yield(.ready(worker, at: .now))
     }
 
     private func parkTake(_ worker: String, limit: Int) async -> [[UInt8]] {

@@ -54,7 +54,7 @@ struct WorkerSession {
 /// What the queue tells the worker service.
 package enum WorkerSignal: Sendable, Equatable {
     /// Its first poll.
-    case ready(String)
+    case ready(String, at: ContinuousClock.Instant)
     /// It holds no job any more.
     case released(String)
     /// It asked to be replaced after its job.

@@ -361,11 +361,11 @@ package actor WorkerService {
 
     private func handle(_ signal: WorkerSignal) async {
         switch signal {
-        case .ready(let id):
+        case .ready(let id, let time):
             guard var entry = entries[id], entry.lifecycle.polled() else { return }
             entry.worker.readyAt = now()
             entries[id] = entry
-            mark(.firstPoll, of: id)
+            mark(.firstPoll, of: id, at: time)
             if entry.worker.isSpare == true { ordering.yield(.park(id)) }
             demand.signal(entry.worker.endpointID)
             log.info(
