@@ -37,7 +37,7 @@ def container_process(server, worker):
 
 
 def test_an_idle_worker_is_parked_and_thawed(server, deploy):
-    endpoint = deploy()
+    endpoint = deploy(idleTimeout=3)
     first = server.do(endpoint, {"shell": "echo kept > /root/kept; cat /proc/sys/kernel/random/boot_id"})
     assert first["coldStart"] is True
     worker = parked(server, endpoint)[0]
