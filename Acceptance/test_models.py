@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import json
 import os
+import shutil
 import threading
 
 import pytest
@@ -26,7 +27,8 @@ class Hub:
             def do_GET(self):
                 path = self.path.split("?")[0]
                 hub.tokens.add(self.headers.get("Authorization"))
-                if path == "/api/models/org/tiny/revision/main":
+                # A branch and a tag of the same commit.
+                if path in ("/api/models/org/tiny/revision/main", "/api/models/org/tiny/revision/v1"):
                     return self.answer(json.dumps({"sha": COMMIT, "siblings": [hub.describe(name) for name in FILES]}).encode())
                 if path.startswith(f"/org/tiny/resolve/{COMMIT}/"):
                     # Large files lie elsewhere: the hub redirects.
@@ -166,6 +168,19 @@ def test_killed_while_it_fetches(make_server, hub):
     own.start()
     assert own.finish(endpoint, job)["output"]["files"] == DIGESTS
     assert not list((own.data / "models/staging").iterdir())
+
+
+def test_two_names_of_one_snapshot(make_server, hub):
+    """Removing the one leaves the other whole; a record without its files is dropped at the next start."""
+    own = make_server({"modelHubUrl": hub.url})
+    main, tag = (own.post("/v1/models", {"reference": f"hf:org/tiny@{revision}"}) for revision in ("main", "v1"))
+    assert main["snapshot"] == tag["snapshot"] == COMMIT
+    own.call("DELETE", f"/v1/models/{tag['id']}", expect=204)
+    assert own.post(f"/v1/models/{main['id']}/verify") == {"ok": True, "broken": []}
+    own.kill()
+    shutil.rmtree(own.data / f"models/hub/models--org--tiny/snapshots/{COMMIT}")
+    own.start()
+    assert own.get("/v1/models") == []
 
 
 def test_references_that_are_none(server):

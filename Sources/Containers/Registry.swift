@@ -22,7 +22,7 @@ package struct Registry: Sendable {
     }
 
     private let name: String
-    /// `docker://…`, by digest once that is known.
+    /// Where skopeo finds the credentials; nil for anonymous access.
     private let authFile: String?
 
     /// `folder` is where the credentials lie while they are needed, readable by us alone.

@@ -23,10 +23,13 @@ extension ImageService {
         guard Self.isName(name) else {
             throw RoostError(.invalid, "field 'name': '\(name.prefix(80))' is not an image name like team/worker:1")
         }
-        let credentials = try auth.map { try catalog.registryAuth($0) }.map {
+        return try await begin(name, credentials(auth)).value
+    }
+
+    private nonisolated func credentials(_ auth: String?) throws -> Registry.Credentials? {
+        try auth.map { try catalog.registryAuth($0) }.map {
             Registry.Credentials(username: $0.username, password: try catalog.password(of: $0))
         }
-        return try await begin(name, credentials).value
     }
 
     /// For a job that waits: has the image pulled, and says how that goes.
@@ -106,10 +109,7 @@ extension ImageService {
         let folder = images.staging + "/" + Identifier.make(length: Limits.shortIDLength)
         try Files.makeDirectories(folder)
         defer { _ = try? Files.remove(folder) }
-        let credentials = try auth.map { try catalog.registryAuth($0) }.map {
-            Registry.Credentials(username: $0.username, password: try catalog.password(of: $0))
-        }
-        let there = try await Registry(image: image.name, credentials: credentials, folder: folder).describe()
+        let there = try await Registry(image: image.name, credentials: credentials(auth), folder: folder).describe()
         members += [.init("registryDigest", .string(there.digest)), .init("isStale", .bool(image.manifestDigest != there.digest))]
         return .object(members)
     }

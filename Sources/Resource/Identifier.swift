@@ -1,5 +1,10 @@
 /// Ids as RunPod makes them: lower-case letters and digits, 14 for endpoints and workers, 10 for the rest.
 package enum Identifier {
+    /// Whether a character stands in any file's name as it is: ASCII letters and digits, dot, dash and underscore.
+    package static func isPlain(_ scalar: Unicode.Scalar) -> Bool {
+        scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || "._-".unicodeScalars.contains(scalar))
+    }
+
     /// Path words under `/v2/` that belong to the management API, so no endpoint may be called so.
     package static let reserved: Set<String> = [
         "serverless", "templates", "networkvolumes", "registries", "catalog", "billing", "pods", "account", "clusters",

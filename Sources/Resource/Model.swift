@@ -38,9 +38,7 @@ package enum ModelReference: Sendable, Equatable, Hashable {
 
     private static func isName(_ text: String) -> Bool {
         !text.isEmpty && text.utf8.count <= 128 && text != "." && text != ".."
-            && text.unicodeScalars.allSatisfy { scalar in
-                scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || "._-".unicodeScalars.contains(scalar))
-            }
+            && text.unicodeScalars.allSatisfy(Identifier.isPlain)
     }
 
     package var text: String {
@@ -56,10 +54,7 @@ package enum ModelReference: Sendable, Equatable, Hashable {
         case .hub(let organization, let name, _): return "models--\(organization)--\(name)"
         case .folder(let place, let path):
             let owner = place.split(separator: ":").last.map(String.init) ?? "roost"
-            let plain = path.unicodeScalars.map { scalar in
-                scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || "._-".unicodeScalars.contains(scalar))
-                    ? Character(scalar) : "-"
-            }
+            let plain = path.unicodeScalars.map { Identifier.isPlain($0) ? Character($0) : "-" }
             return "models--\(owner)--\(String(plain))"
         }
     }

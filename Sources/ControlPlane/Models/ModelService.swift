@@ -48,9 +48,29 @@ package actor ModelService {
         try Files.remove(staging)
         try Files.makeDirectories(staging)
         try Files.makeDirectories(cache, mode: 0o755)
-        for model in try await store.documents(.model, as: Model.self) { models[model.reference] = model }
+        for model in try await store.documents(.model, as: Model.self) {
+            // Its snapshot may have been on its way to be replaced when the server ended.
+            guard try Files.exists(snapshot(of: model)) else {
+                try await store.remove(.model, id: model.id)
+                continue
+            }
+            models[model.reference] = model
+        }
         let known = Set(models.values.compactMap { try? ModelReference($0.reference).folder })
         for name in try Files.names(in: cache) where !known.contains(name) { try Files.remove(cache + "/" + name) }
+    }
+
+    private nonisolated func snapshot(of model: Model) throws(RoostError) -> String {
+        "\(cache)/\(try ModelReference(model.reference).folder)/snapshots/\(model.snapshot)"
+    }
+
+    /// Removes the files of a model that `models` does not hold any more. Two references may be one snapshot: a branch and a tag.
+    private func removeSnapshot(of model: Model) async throws {
+        let folder = try ModelReference(model.reference).folder
+        let others = models.values.filter { (try? ModelReference($0.reference).folder) == folder }
+        guard !others.contains(where: { $0.snapshot == model.snapshot }) else { return }
+        let path = others.isEmpty ? cache + "/" + folder : try snapshot(of: model)
+        try await Blocking.run { try Files.remove(path) }
     }
 
     // MARK: - Requests
@@ -76,17 +96,13 @@ package actor ModelService {
     private func forget(_ model: Model) async throws {
         models[model.reference] = nil
         try await store.remove(.model, id: model.id)
-        let own = cache + "/" + (try ModelReference(model.reference).folder)
-        let isShared = models.values.contains {
-            (try? ModelReference($0.reference).folder) == (try? ModelReference(model.reference).folder)
-        }
-        try await Blocking.run { try Files.remove(isShared ? "\(own)/snapshots/\(model.snapshot)" : own) }
+        try await removeSnapshot(of: model)
     }
 
     /// Reads all of a model again; names the files that are not what they were.
     package func verify(_ id: String) async throws -> [String] {
         let model = try model(id)
-        let root = "\(cache)/\(try ModelReference(model.reference).folder)/snapshots/\(model.snapshot)"
+        let root = try snapshot(of: model)
         return try await Blocking.run {
             model.files.filter { file in (try? Self.sha256(of: "\(root)/\(file.path)")) != file.sha256 }.map(\.path)
         }
@@ -160,10 +176,8 @@ package actor ModelService {
             let fetch = ModelFetch(source: source, hub: cache, staging: staging) { reporting.yield(($0, $1)) }
             let model = try await fetch.run(id: models[key]?.id ?? Identifier.make(length: Limits.shortIDLength), at: catalog.now())
             try await store.save(model, kind: .model, id: model.id)
-            if let old = models[key], old.snapshot != model.snapshot {
-                try? Files.remove("\(cache)/\(reference.folder)/snapshots/\(old.snapshot)")
-            }
-            models[key] = model
+            let old = models.updateValue(model, forKey: key)
+            if let old, old.snapshot != model.snapshot { try? await removeSnapshot(of: old) }
             listening.cancel()
             finish(key, failure: nil)
             log.info("model fetched", metadata: ["model": "\(key)", "mib": "\(model.bytes >> 20)"])

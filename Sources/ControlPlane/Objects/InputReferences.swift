@@ -29,10 +29,7 @@ package struct InputReferences: Sendable {
             case .url(let url): path = url.prefix { $0 != "?" && $0 != "#" }
             }
             path = path.split(separator: "/").last ?? "input"
-            let plain = path.unicodeScalars.map { scalar in
-                scalar.isASCII && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar) || ".-_".unicodeScalars.contains(scalar))
-                    ? Character(scalar) : "_"
-            }
+            let plain = path.unicodeScalars.map { Identifier.isPlain($0) ? Character($0) : "_" }
             let name = String(plain.suffix(100))
             return name.allSatisfy { $0 == "." } ? "input" : name
         }
