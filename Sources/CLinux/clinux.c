@@ -15,6 +15,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <sys/fanotify.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -75,6 +76,28 @@ int cl_allocate(int fd, int64_t length) { return result(fallocate(fd, 0, 0, leng
 
 int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data) {
     return result(mount(source, target, type, flags, data));
+}
+
+struct mount_call {
+    const char *from, *source, *target, *type, *data;
+    int result;
+};
+
+static void *mount_from(void *context) {
+    struct mount_call *call = context;
+    /* The working folder becomes this thread's own. */
+    if (unshare(CLONE_FS) < 0 || chdir(call->from) < 0) call->result = -errno;
+    else call->result = result(mount(call->source, call->target, call->type, 0, call->data));
+    return NULL;
+}
+
+int cl_mount_from(const char *from, const char *source, const char *target, const char *type, const char *data) {
+    struct mount_call call = { from, source, target, type, data, 0 };
+    pthread_t thread;
+    int error = pthread_create(&thread, NULL, mount_from, &call);
+    if (error) return -error;
+    pthread_join(thread, NULL);
+    return call.result;
 }
 
 int cl_umount(const char *target, int detach) { return result(umount2(target, detach ? MNT_DETACH : 0)); }
@@ -149,6 +172,33 @@ int cl_loop_refresh_size(int number) {
     int outcome = result(ioctl(fd, LOOP_SET_CAPACITY, 0));
     close(fd);
     return outcome;
+}
+
+int cl_opens(void) {
+    return result(fanotify_init(FAN_CLASS_NOTIF | FAN_CLOEXEC | FAN_NONBLOCK,
+                                O_RDONLY | O_NONBLOCK | O_NOATIME | O_LARGEFILE | O_CLOEXEC));
+}
+
+int cl_opens_add(int queue, const char *path, int whole) {
+    unsigned kind = whole ? FAN_MARK_FILESYSTEM : FAN_MARK_MOUNT;
+    return result(fanotify_mark(queue, FAN_MARK_ADD | kind, FAN_OPEN, AT_FDCWD, path));
+}
+
+int cl_opens_next(int queue, int *files, int capacity) {
+    char buffer[64 * sizeof(struct fanotify_event_metadata)];
+    size_t room = (size_t)capacity * sizeof(struct fanotify_event_metadata);
+    /* A file that cannot be opened any more fails the read, and is taken off the queue by it. */
+    for (int attempt = 0; attempt < 1000; attempt++) {
+        ssize_t n = read(queue, buffer, room < sizeof buffer ? room : sizeof buffer);
+        if (n == 0 || (n < 0 && errno == EAGAIN)) return 0;
+        if (n < 0) continue;
+        int count = 0;
+        struct fanotify_event_metadata *event = (void *)buffer;
+        for (; FAN_EVENT_OK(event, n); event = FAN_EVENT_NEXT(event, n))
+            if (event->fd >= 0) files[count++] = event->fd;
+        if (count > 0) return count;
+    }
+    return -EIO;
 }
 
 int cl_try_lock(int fd) { return result(flock(fd, LOCK_EX | LOCK_NB)); }

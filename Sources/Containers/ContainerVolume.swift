@@ -55,8 +55,8 @@ package struct ContainerVolume: Sendable {
         return template
     }
 
-    /// Makes the disk in `file`, mounts it, and lays it over the image's layers (lowest first).
-    package func make(file: String, worker: String, template: String, layers: [String]) throws -> Mounted {
+    /// Makes the disk in `file`, mounts it, and lays it over the image's layers.
+    package func make(file: String, worker: String, template: String, layers: ImageStore.Layers) throws -> Mounted {
         let mounted = Mounted(rootfs: "\(mounts)/\(worker)/root", disk: "\(mounts)/\(worker)/disk")
         try Files.makeDirectories(mounted.rootfs, mode: 0o755)
         try Files.makeDirectories(mounted.disk, mode: 0o755)
@@ -68,7 +68,8 @@ package struct ContainerVolume: Sendable {
             try Files.makeDirectories(mounted.disk + "/upper", mode: 0o755)
             try Files.makeDirectories(mounted.disk + "/work", mode: 0o755)
             try Mount.overlay(
-                lower: layers.reversed(), upper: mounted.disk + "/upper", work: mounted.disk + "/work", at: mounted.rootfs)
+                lower: layers.names.reversed(), from: layers.folder, upper: mounted.disk + "/upper", work: mounted.disk + "/work",
+                at: mounted.rootfs)
             return mounted
         } catch {
             // Why the cleaning failed would hide why the making did.

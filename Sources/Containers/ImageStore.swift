@@ -180,14 +180,31 @@ package struct ImageStore: Sendable {
         }
     }
 
-    /// Mounts an image's layers, shared by all its workers; returns the mount points, lowest first.
-    package func mount(_ image: Image) throws -> [String] {
-        try mounting.mutex.withLock { _ in try image.layers.map { try mount(layer: $0, of: image) } }
+    /// An image's mounted layers: names of mount points in one folder, lowest first.
+    package struct Layers: Sendable {
+        package var folder: String
+        package var names: [String]
+
+        package init(folder: String, names: [String]) { (self.folder, self.names) = (folder, names) }
+
+        /// The mount point of a layer, by its digest.
+        package func path(_ digest: String) -> String { "\(folder)/\(ImageStore.mountName(digest))" }
     }
 
-    private func mount(layer digest: String, of image: Image) throws -> String {
-        let target = "\(mounts)/\(digest.prefix(12))"
-        if Mount.isMounted(target) { return target }
+    /// Mounts an image's layers, shared by all its workers.
+    package func mount(_ image: Image) throws -> Layers {
+        try mounting.mutex.withLock { _ in for layer in image.layers { try mount(layer: layer, of: image) } }
+        // A layer may stand twice in an image; the upper one hides the other.
+        var names: [String] = []
+        for name in image.layers.map(Self.mountName).reversed() where !names.contains(name) { names.insert(name, at: 0) }
+        return Layers(folder: mounts, names: names)
+    }
+
+    private static func mountName(_ digest: String) -> String { String(digest.prefix(24)) }
+
+    private func mount(layer digest: String, of image: Image) throws {
+        let target = "\(mounts)/\(Self.mountName(digest))"
+        if Mount.isMounted(target) { return }
         let file = "\(layers)/\(digest).erofs"
         guard Files.exists(file) else { throw RoostError(.notFound, "image \(image.name) lacks its layer \(digest)") }
         try Files.makeDirectories(target, mode: 0o755)
@@ -200,7 +217,6 @@ package struct ImageStore: Sendable {
             defer { device.release() }
             try Mount.filesystem(device.path, at: target, type: "erofs", readOnly: true)
         }
-        return target
     }
 
     /// Removes the layers that no image of `remaining` uses.
@@ -209,7 +225,7 @@ package struct ImageStore: Sendable {
         for name in try Files.names(in: layers) where name.hasSuffix(".erofs") {
             let digest = String(name.dropLast(6))
             guard !used.contains(digest) else { continue }
-            try Mount.remove("\(mounts)/\(digest.prefix(12))", lazily: true)
+            try Mount.remove("\(mounts)/\(Self.mountName(digest))", lazily: true)
             try Files.remove(layers + "/" + name)
         }
     }

@@ -44,8 +44,12 @@ package struct OCIRuntime: Sendable {
         return String(decoding: buffer.prefix(max(0, count)).map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
-    /// Starts a container; returns the process id of its first process.
-    package func start(_ container: Container, spec: ContainerSpec) async throws -> Int32 {
+    /// Starts a container; returns the process id of its first process. `prepared` is called with it once all mounts are
+    /// there and nothing of the image has run.
+    @discardableResult
+    package func start(
+        _ container: Container, spec: ContainerSpec, prepared: (@Sendable (Int32) throws -> Void)? = nil
+    ) async throws -> Int32 {
         let bytes = try spec.configuration().bytes
         try await Blocking.run {
             try Files.withDescriptor(container.folder + "/config.json", flags: O_WRONLY | O_CREAT | O_TRUNC) {
@@ -57,11 +61,18 @@ package struct OCIRuntime: Sendable {
             monitor,
             [
                 container.folder, container.log, String(Limits.logFileBytes), tool, "--root", state, "--log",
-                container.folder + "/runtime.log", "run", "--detach", "--bundle", container.folder, "--pid-file",
-                container.folder + "/container.pid", container.id,
+                container.folder + "/runtime.log",
+            ] + (prepared == nil ? ["run", "--detach"] : ["create"]) + [
+                "--bundle", container.folder, "--pid-file", container.folder + "/container.pid", container.id,
             ])
         guard output.code == 0, let pid = Int32(output.stdout.filter(\.isNumber)) else {
             throw RoostError(.internalFault, "the container did not start: \(output.stdout.prefix(2_000))\(output.stderr.prefix(500))")
+        }
+        guard let prepared else { return pid }
+        try await Blocking.run { try prepared(pid) }
+        let started = try await Command.output(tool, ["--root", state, "start", container.id])
+        guard started.code == 0 else {
+            throw RoostError(.internalFault, "the container did not start: \(started.stderr.prefix(2_000))")
         }
         return pid
     }

@@ -206,6 +206,7 @@ package struct DataLayout: Sendable {
     package var database: String { root + "/roost.sqlite" }
     package var images: String { root + "/images" }
     package var models: String { root + "/models" }
+    package var warmPages: String { root + "/warmpages" }
     package var uploads: String { root + "/images/uploads" }
     package var templates: String { root + "/templates" }
     package var workers: String { root + "/workers" }

@@ -20,6 +20,7 @@ package struct Plane: Sendable {
     package let spill: ResultSpill
     package let syncs: SyncService
     package let models: ModelService
+    package let warmPages: WarmPageService
     let store: any Store
     private let signals: AsyncStream<WorkerSignal>
     private let signalling: AsyncStream<WorkerSignal>.Continuation
@@ -56,11 +57,13 @@ package struct Plane: Sendable {
         models = ModelService(
             catalog: catalog, places: places, guardian: guardian, store: store, configuration: configuration, folder: layout.models,
             log: log)
+        let warmPages = WarmPageService(folder: layout.warmPages, memoryReserve: configuration.memoryReserveBytes, now: now, log: log)
+        self.warmPages = warmPages
         workers = WorkerService(
             layout: layout, configuration: configuration, catalog: catalog, volumes: volumes, jobs: jobs, images: imageStore,
             disks: ContainerVolume(templates: layout.templates, mounts: layout.workerMounts),
-            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, models: models, store: store,
-            demand: demand,
+            runtime: try OCIRuntime(preferred: configuration.runtime, state: layout.runtime), stager: inputs, models: models,
+            warmPages: warmPages, store: store, demand: demand,
             now: now,
             log: log)
         scaler = ScalerService(

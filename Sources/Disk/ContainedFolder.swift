@@ -1,14 +1,14 @@
 import CLinux
 import Glibc
 
-/// A running container's `/`, reached from outside. The container may put links anywhere on it: the kernel resolves every
-/// path as if that `/` were ours, so none leads to the host.
+/// A folder that others write to, as a running container's `/`, reached from outside. They may put links anywhere in it: the kernel
+/// resolves every path as if the folder were `/`, so none leads out of it.
 package final class ContainedFolder: Sendable {
     private let root: Int32
 
     private static let resolve = UInt64(CL_RESOLVE_IN_ROOT) | UInt64(CL_RESOLVE_NO_MAGICLINKS)
 
-    /// `root` is a path of ours to it, as `/proc/PID/root`.
+    /// `root` is a path of ours to it.
     package init(root: String) throws {
         self.root = try check(Glibc.open(root, O_RDONLY | O_DIRECTORY | O_CLOEXEC), "open", root)
     }
@@ -19,6 +19,23 @@ package final class ContainedFolder: Sendable {
     package var freeBytes: Int64 {
         var info = statvfs()
         return fstatvfs(root, &info) == 0 ? Int64(info.f_bavail) * Int64(info.f_frsize) : 0
+    }
+
+    /// Gives `body` a path of ours to a folder in it.
+    package func withFolder<Value>(_ path: String, _ body: (String) throws -> Value) throws -> Value {
+        let folder = try open(beneath: path, O_RDONLY | O_DIRECTORY)
+        defer { close(folder) }
+        return try body("/proc/self/fd/\(folder)")
+    }
+
+    /// Opens a regular file for reading, without marking it as read. Nil where there is none.
+    package func openFile(_ path: String) -> (descriptor: Int32, info: stat)? {
+        // Whatever else lies there is not waited for: a pipe would have us wait for its writer.
+        guard let file = try? open(beneath: path, O_RDONLY | O_NONBLOCK | Int32(CL_O_NOATIME) | O_NOFOLLOW) else { return nil }
+        var info = stat()
+        if fstat(file, &info) == 0, info.st_mode & S_IFMT == S_IFREG { return (file, info) }
+        close(file)
+        return nil
     }
 
     /// Makes a file for everybody to read, with the folders above it, and lets `body` write it.

@@ -28,12 +28,16 @@ package enum Mount {
     }
 
     /// An overlay whose upper side is thrown away with the worker: `volatile` leaves out every sync of it.
-    package static func overlay(lower: [String], upper: String, work: String, at target: String) throws(DiskError) {
+    ///
+    /// `lower` are names in the folder `from`: the kernel takes one page of options, which whole paths of 100 layers overflow.
+    package static func overlay(
+        lower: [String], from folder: String, upper: String, work: String, at target: String
+    ) throws(DiskError) {
         let options = "lowerdir=\(lower.joined(separator: ":")),upperdir=\(upper),workdir=\(work),volatile"
         guard options.utf8.count < 4_096 else {
             throw DiskError("mount overlay", path: target, detail: "\(lower.count) layers are too many for one mount")
         }
-        try checkRaw(cl_mount("overlay", target, "overlay", 0, options), "mount overlay", target)
+        try checkRaw(cl_mount_from(folder, "overlay", target, "overlay", options), "mount overlay", target)
     }
 
     /// Unmounts; with `lazily`, at once for us and once unused for the kernel. No mount there is no error.

@@ -59,7 +59,7 @@ struct ManagementController: Sendable {
         }
         write(router, .delete, "/v1/endpoints/:id") { _, id, _ in
             try await catalog.deleteEndpoint(id)
-            await plane.workers.condemnAll(of: id, reason: "its endpoint was deleted")
+            try await plane.workers.removeAll(of: id)
             try await plane.jobs.removeAll(of: id)
             return .noContent
         }

@@ -48,6 +48,24 @@ enum OpenAPI {
                 "/v1/endpoints/{id}/workers",
                 ["get": operation("workers of an endpoint", ok: array("Worker"), failures: ["404"], parameters: [pathID])]),
             .init(
+                "/v1/endpoints/{id}/starts",
+                ["get": operation("how its starts went", ok: ["type": "object"], failures: ["404"], parameters: [pathID])]),
+            .init(
+                "/v1/workers/{id}/starts",
+                [
+                    "get": operation(
+                        "starts of a worker, also of one that is gone", ok: ["type": "object", "required": ["starts"]], failures: ["404"],
+                        parameters: [pathID])
+                ]),
+            .init(
+                "/v1/endpoints/{id}/warmpages",
+                [
+                    "get": operation(
+                        "what is read ahead of its next start", ok: ["type": "object", "required": ["bytes", "files"]],
+                        failures: ["404"], parameters: [pathID]),
+                    "delete": operation("record anew what is read ahead", ok: nil, failures: ["404"], parameters: [pathID]),
+                ]),
+            .init(
                 "/v1/endpoints/{id}/workers/{worker}",
                 [
                     "get": operation("one worker", ok: reference("Worker"), failures: ["404"], parameters: [pathID, path("worker")]),

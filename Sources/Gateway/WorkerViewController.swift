@@ -18,6 +18,9 @@ struct WorkerViewController: Sendable {
         router.delete("/v1/endpoints/:id/workers/:worker", use: stop)
         router.get("/v1/endpoints/:id/workers/:worker/logs", use: logs)
         router.get("/v1/endpoints/:id/starts", use: starts)
+        router.get("/v1/workers/:id/starts", use: startsOfWorker)
+        router.get("/v1/endpoints/:id/warmpages", use: warmPages)
+        router.delete("/v1/endpoints/:id/warmpages", use: forgetWarmPages)
     }
 
     @Sendable
@@ -42,6 +45,24 @@ struct WorkerViewController: Sendable {
     @Sendable
     private func starts(_ request: Request, _ context: Context) async throws -> Response {
         .json(await plane.workers.starts(of: try endpoint(request, context, write: false)))
+    }
+
+    @Sendable
+    private func startsOfWorker(_ request: Request, _ context: Context) async throws -> Response {
+        try authorizer.management(request, write: false)
+        return .json(try await plane.workers.starts(ofWorker: context.parameter("id")))
+    }
+
+    @Sendable
+    private func warmPages(_ request: Request, _ context: Context) async throws -> Response {
+        let endpoint = try endpoint(request, context, write: false)
+        return .json(await plane.warmPages.pages(of: endpoint.id)?.json ?? ["bytes": 0, "files": []])
+    }
+
+    @Sendable
+    private func forgetWarmPages(_ request: Request, _ context: Context) async throws -> Response {
+        await plane.warmPages.forget(try endpoint(request, context, write: true).id)
+        return .noContent
     }
 
     @Sendable

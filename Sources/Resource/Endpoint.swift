@@ -50,6 +50,9 @@ package struct Endpoint: Codable, Sendable, Equatable {
     /// Workers that flashboot keeps started and parked ahead of demand.
     private var spares: Int?
     package var spareWorkers: Int { spares ?? 0 }
+    private var warms: Bool?
+    /// Whether what its workers read until they are ready is recorded and brought into memory ahead of the next.
+    package var warmPages: Bool { warms ?? true }
     /// Where outputs over the limit and uploaded inputs go: `store:NAME` or `volume:ID`. Nil: such outputs fail.
     package var largeData: String?
     private var inputReferences: InputRefs?
@@ -81,6 +84,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         Field("executionTimeoutMs", .integer(5_000...604_800_000), default: 600_000, "longest run of one job"),
         Field("flashboot", .boolean, default: false, "park workers at their idle timeout instead of stopping them"),
         Field("spareWorkers", .integer(0...100), default: 0, "with flashboot: workers started and parked ahead of demand"),
+        Field("warmPages", .boolean, default: true, "bring what the last worker read until it was ready into memory ahead of the next"),
         Field("allowedCudaVersions", .texts(32), default: [], "kept for compatibility"),
         Field("minCudaVersion", .text(16), "kept for compatibility"),
         Field("largeData", .text(128), "store:NAME or volume:ID: where outputs over the limit and uploaded inputs go; empty takes it away"),
@@ -138,6 +142,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
         if let value = values.string("objectStore") { objectStore = value.isEmpty ? nil : value }
         if let value = values.strings("modelReferences") { models = value.isEmpty ? nil : value }
         if let value = values.int("spareWorkers") { spares = value == 0 ? nil : value }
+        if let value = values.bool("warmPages") { warms = value ? nil : false }
         if let value = values.string("largeData") { largeData = value.isEmpty ? nil : value }
         if let value = values.string("inputRefs").flatMap(InputRefs.init) { inputReferences = value }
         if let value = values.strings("bucketMounts") { mounts = value.isEmpty ? nil : value }
@@ -175,7 +180,7 @@ package struct Endpoint: Codable, Sendable, Equatable {
             "workersMax": .int(workersMax), "idleTimeout": .int(idleTimeout),
             "scalerType": .string(scalerType.rawValue), "scalerValue": .int(scalerValue),
             "executionTimeoutMs": .int(executionTimeoutMs), "flashboot": .bool(flashboot),
-            "spareWorkers": .int(spareWorkers),
+            "spareWorkers": .int(spareWorkers), "warmPages": .bool(warmPages),
             "allowedCudaVersions": .strings(allowedCudaVersions), "minCudaVersion": minCudaVersion.map { .string($0) },
             "objectStore": objectStore.map { .string($0) }, "largeData": largeData.map { .string($0) },
             "inputRefs": .string(inputRefs.rawValue), "bucketMounts": .strings(bucketMounts),

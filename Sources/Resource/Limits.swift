@@ -47,4 +47,6 @@ package enum Limits {
     package static let logFileBytes = 10 << 20
     package static let logTailLines = 5_000
     package static let requestList = 100
+    /// Starts of one endpoint whose records stay.
+    package static let keptStarts = 500
 }

@@ -10,7 +10,7 @@ package struct StartRecord: Codable, Sendable, Equatable {
     }
 
     package enum Step: String, Codable, Sendable, CaseIterable {
-        case image, containerVolume, mounts, process, thawed, firstPoll, firstJob, firstResult
+        case image, containerVolume, mounts, process, warmPages, thawed, firstPoll, firstJob, firstResult
     }
 
     package struct Mark: Codable, Sendable, Equatable {
@@ -19,22 +19,52 @@ package struct StartRecord: Codable, Sendable, Equatable {
         package var milliseconds: Double
     }
 
+    /// What was brought into memory beside it, because an earlier worker had read it.
+    package struct WarmPages: Codable, Sendable, Equatable {
+        package var files: Int
+        package var bytes: Int64
+        /// Those of the bytes that were not in memory.
+        package var coldBytes: Int64
+        /// Files that are not what they were.
+        package var changedFiles: Int
+        package var milliseconds: Double
+
+        package init(files: Int, bytes: Int64, coldBytes: Int64, changedFiles: Int, milliseconds: Double) {
+            (self.files, self.bytes, self.coldBytes, self.changedFiles) = (files, bytes, coldBytes, changedFiles)
+            self.milliseconds = StartRecord.rounded(milliseconds)
+        }
+
+        var json: JSON {
+            [
+                "files": .int(files), "bytes": .int(Int(bytes)), "coldBytes": .int(Int(coldBytes)), "changedFiles": .int(changedFiles),
+                "ms": .number(String(milliseconds)),
+            ]
+        }
+    }
+
     package var kind: Kind
     package var workerID: String
     package var at: Milliseconds
     /// How long the oldest job had waited when the start was decided.
     package var queuedMilliseconds: Milliseconds
     package private(set) var marks: [Mark] = []
+    package var warmPages: WarmPages?
 
     package init(kind: Kind, workerID: String, at: Milliseconds, queuedMilliseconds: Milliseconds) {
         (self.kind, self.workerID, self.at, self.queuedMilliseconds) = (kind, workerID, at, queuedMilliseconds)
     }
 
+    package func isSameStart(as other: StartRecord) -> Bool {
+        workerID == other.workerID && at == other.at && kind == other.kind
+    }
+
     /// Notes when a step was done; the first time counts.
     package mutating func mark(_ step: Step, _ milliseconds: Double) {
         guard self[step] == nil else { return }
-        marks.append(Mark(step: step, milliseconds: (milliseconds * 100).rounded() / 100))
+        marks.append(Mark(step: step, milliseconds: Self.rounded(milliseconds)))
     }
+
+    private static func rounded(_ milliseconds: Double) -> Double { (milliseconds * 100).rounded() / 100 }
 
     package subscript(step: Step) -> Double? { marks.first { $0.step == step }?.milliseconds }
 
@@ -42,11 +72,12 @@ package struct StartRecord: Codable, Sendable, Equatable {
     package var ready: Double? { kind == .fresh ? self[.firstPoll] : self[.firstJob] }
 
     package var json: JSON {
-        [
+        .compact([
             "kind": .string(kind.rawValue), "workerId": .string(workerID), "at": .string(Timestamp.text(at)),
             "queuedMs": .int(Int(queuedMilliseconds)),
             "steps": .array(marks.map { ["step": .string($0.step.rawValue), "ms": .number(String($0.milliseconds))] }),
-        ]
+            "warmPages": warmPages?.json,
+        ])
     }
 
     /// `{"count", "p50", "p90", "p98"}` of times in milliseconds.

@@ -118,4 +118,24 @@ import Testing
             #expect(try await store.documents(.template, as: DataCenter.self).isEmpty)
         }
     }
+
+    @Test func theNewestStartsOfEachEndpointStay() async throws {
+        try await withStore { store, path in
+            func start(_ at: Milliseconds, _ ready: Double? = nil) -> StartRecord {
+                var start = StartRecord(kind: .fresh, workerID: "w\(at)", at: at, queuedMilliseconds: 0)
+                if let ready { start.mark(.firstPoll, ready) }
+                return start
+            }
+            let many = (1...Milliseconds(Limits.keptStarts + 3)).map { start($0) }
+            try await store.save(starts: ["a": many, "b": [start(1)]])
+            // A later step replaces what was known of the same start.
+            try await store.save(starts: ["a": [start(900, 5), start(10, 7)], "b": [start(1, 9)]])
+            let again = try await SQLiteStore(path: path).starts()
+            #expect(again["a"]?.count == Limits.keptStarts && again["a"]?.last == start(900, 5))
+            #expect(again["a"]?.first?.at == 5 && again["a"]?.contains(start(10, 7)) == true)
+            #expect(again["b"] == [start(1, 9)])
+            try await store.removeStarts(of: "a")
+            #expect(try await store.starts() == ["b": [start(1, 9)]])
+        }
+    }
 }

@@ -8,6 +8,7 @@
 
 /* openat2(2). `resolve` is a mask of CL_RESOLVE_*. */
 enum { CL_RESOLVE_NO_MAGICLINKS = 0x02, CL_RESOLVE_BENEATH = 0x08, CL_RESOLVE_IN_ROOT = 0x10 };
+enum { CL_O_NOATIME = 01000000 };
 int cl_openat2(int dirfd, const char *path, int flags, unsigned mode, uint64_t resolve);
 
 /* copy_file_range(2) over the whole data of a sparse file: holes stay holes. Returns 0. */
@@ -19,6 +20,8 @@ int cl_allocate(int fd, int64_t length);
 /* mount(2), umount2(2), unshare(CLONE_NEWNS) followed by making / a recursive slave. */
 int cl_mount(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 int cl_umount(const char *target, int detach);
+/* mount(2) with relative paths in `data` taken from the folder `from`: many of them then fit into its one page. */
+int cl_mount_from(const char *from, const char *source, const char *target, const char *type, const char *data);
 int cl_enter_private_mounts(void);
 enum { CL_MS_RDONLY = 1, CL_MS_NOSUID = 2, CL_MS_NODEV = 4, CL_MS_NOATIME = 1024 };
 /* The statfs(2) f_type of a path, or -errno. */
@@ -33,6 +36,13 @@ int cl_loop_attach(int file_fd, int read_only, const char *name, int *device_fd)
 int cl_loop_find(uint64_t dev, uint64_t ino, int *device_fd);
 int cl_loop_refresh_size(int number);
 int cl_loop_open(int number);
+
+/* fanotify(7): a queue of what is opened; never waits, keeps the first 16,384 (the kernel's own limit). */
+int cl_opens(void);
+/* Adds a mount, or with `whole` its filesystem wherever it is mounted. */
+int cl_opens_add(int queue, const char *path, int whole);
+/* Takes descriptors of files opened, for reading, oldest first. Returns how many, 0 when there are no more. */
+int cl_opens_next(int queue, int *files, int capacity);
 
 /* flock(2): exclusive, never waits. -EWOULDBLOCK when held elsewhere. */
 int cl_try_lock(int fd);

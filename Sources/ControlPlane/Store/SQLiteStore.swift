@@ -128,6 +128,15 @@ enum Schema {
         migrator.registerMigration("2 cold starts") { database in
             try database.execute(sql: "ALTER TABLE job ADD COLUMN cold_start INTEGER")
         }
+        migrator.registerMigration("3 starts") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE start (
+                        endpoint TEXT NOT NULL, at INTEGER NOT NULL, worker TEXT NOT NULL, body BLOB NOT NULL,
+                        PRIMARY KEY (endpoint, at, worker)
+                    ) WITHOUT ROWID;
+                    """)
+        }
         return migrator
     }
 }

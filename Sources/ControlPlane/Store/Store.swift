@@ -34,6 +34,11 @@ package protocol Store: Sendable {
     func chunks(of id: String) async throws -> [StreamChunk]
     func removeChunks(of id: String, through sequence: Int) async throws
 
+    // Starts of workers, by endpoint, oldest first. The newest `Limits.keptStarts` of each endpoint stay.
+    func save(starts: [String: [StartRecord]]) async throws
+    func starts() async throws -> [String: [StartRecord]]
+    func removeStarts(of endpoint: String) async throws
+
     // Webhooks.
     func dueWebhooks(at now: Milliseconds, limit: Int) async throws -> [WebhookDelivery]
     func nextWebhook() async throws -> Milliseconds?

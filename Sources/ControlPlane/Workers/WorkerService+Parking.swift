@@ -6,7 +6,6 @@ import Resource
 extension WorkerService {
     /// Until a thawed worker must have asked for a job.
     private static let thawPatience: Milliseconds = 5_000
-    private static let keptStarts = 500
 
     // MARK: - Parking
 
@@ -127,33 +126,5 @@ extension WorkerService {
     package func relieve() {
         guard Machine.availableMemoryBytes < configuration.memoryReserveBytes else { return }
         _ = evictParked(reason: "parked longest, and the machine runs short of memory")
-    }
-
-    // MARK: - Start records
-
-    func mark(_ step: StartRecord.Step, of id: String, at time: ContinuousClock.Instant = .now) {
-        guard var entry = entries[id], var start = entry.worker.start else { return }
-        start.mark(step, entry.decidedAt.duration(to: time) / .milliseconds(1))
-        entry.worker.start = start
-        entries[id] = entry
-        guard start.ready != nil else { return }
-        // One record a start: a later step replaces what an earlier one left.
-        var list = starts[entry.worker.endpointID] ?? []
-        if let last = list.lastIndex(where: { $0.workerID == id && $0.at == start.at && $0.kind == start.kind }) {
-            list[last] = start
-        } else {
-            list.append(start)
-        }
-        starts[entry.worker.endpointID] = list.suffix(Self.keptStarts)
-    }
-
-    /// How the starts of an endpoint went: percentiles for each kind, and the last of them.
-    package func starts(of endpoint: Endpoint) -> JSON {
-        let list = starts[endpoint.id] ?? []
-        var members: [JSON.Member] = StartRecord.Kind.allCases.map { kind in
-            .init(kind.rawValue, StartRecord.percentiles(list.filter { $0.kind == kind }.compactMap(\.ready)))
-        }
-        members.append(.init("recent", .array(list.suffix(20).reversed().map(\.json))))
-        return .object(members)
     }
 }

@@ -19,6 +19,9 @@ package actor WorkerService {
     /// Long-running steps, each its own task below `run`.
     enum Order: Sendable {
         case launch(String, token: String)
+        case warm(String)
+        case endRecording(String)
+        case saveStarts
         case watch(String)
         case killAfterGrace(String)
         case initTimeout(String, seconds: Int)
@@ -40,6 +43,7 @@ package actor WorkerService {
     let mounter: BucketMounter
     let stager: InputStager
     let models: ModelService
+    let warmPages: WarmPageService
     let store: any Store
     let demand: Wakeups
     let now: @Sendable () -> Milliseconds
@@ -53,8 +57,9 @@ package actor WorkerService {
         }
     }
     private(set) var backoffs: [String: CrashBackoff] = [:]
-    /// The last starts of each endpoint, oldest first.
-    var starts: [String: [StartRecord]] = [:]
+    var starts = StartLog()
+    /// What workers read that are not ready yet.
+    var recordings: [String: WarmRecording] = [:]
     /// Workers that are on their way to be parked.
     var parking: Set<String> = []
     /// Where workers reach Roost; nil until it listens.
@@ -65,8 +70,8 @@ package actor WorkerService {
 
     package init(
         layout: DataLayout, configuration: ServerConfiguration, catalog: Catalog, volumes: VolumeService, jobs: JobService,
-        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, models: ModelService, store: any Store,
-        demand: Wakeups,
+        images: ImageStore, disks: ContainerVolume, runtime: OCIRuntime, stager: InputStager, models: ModelService,
+        warmPages: WarmPageService, store: any Store, demand: Wakeups,
         now: @escaping @Sendable () -> Milliseconds, log: Logger
     ) {
         self.layout = layout
@@ -79,6 +84,7 @@ package actor WorkerService {
         self.runtime = runtime
         self.stager = stager
         self.models = models
+        self.warmPages = warmPages
         mounter = BucketMounter(folder: layout.bucketMounts, tool: configuration.rclone)
         self.store = store
         self.demand = demand
@@ -131,6 +137,7 @@ package actor WorkerService {
         await jobs.attach(worker.id, endpointID: endpoint.id)
         await catalog.use(image)
         ordering.yield(.launch(worker.id, token: token))
+        ordering.yield(.warm(worker.id))
         return worker.id
     }
 
@@ -147,6 +154,9 @@ package actor WorkerService {
             } catch {
                 await ended(id, exit: nil, failure: "\(error)")
             }
+        case .warm(let id): await warm(id)
+        case .endRecording(let id): await endRecording(id)
+        case .saveStarts: await saveStartsSoon()
         case .watch(let id): await watch(id)
         case .killAfterGrace(let id):
             guard (try? await Task.sleep(for: .milliseconds(Limits.stopGrace))) != nil else { return }
@@ -170,7 +180,8 @@ package actor WorkerService {
         let template = try catalog.template(endpoint.templateId)
         let image = try catalog.image(entry.worker.imageName)
         let spec = try await prepare(entry.worker, token: token, endpoint: endpoint, template: template, image: image)
-        _ = try await runtime.start(entry.container, spec: spec.container)
+        let recording = await beginRecording(entry.worker, endpoint, image, rootfs: spec.mounted.rootfs)
+        try await runtime.start(entry.container, spec: spec.container, prepared: recording?.addMounts)
         mark(.process, of: id)
         try spec.mounted.handOver()
         let hasJobs = await jobs.isBusy(id)
@@ -193,6 +204,8 @@ package actor WorkerService {
         return own.flatMap { (1...86_400).contains($0) ? $0 : nil } ?? configuration.initTimeoutSeconds
     }
 
+    static let volumeTarget = "/runpod-volume"
+
     /// Makes folder, disk and mounts, and says what the container is to be.
     private func prepare(
         _ worker: Worker, token: String, endpoint: Endpoint, template: Template, image: Image
@@ -204,7 +217,7 @@ package actor WorkerService {
         let empty = try await disks.prepareTemplate(bytes: worker.diskBytes)
         var binds: [ContainerSpec.Bind] = []
         if let volume = worker.volumeID {
-            binds.append(.init(source: try await volumes.open(volume).dataPath, target: "/runpod-volume"))
+            binds.append(.init(source: try await volumes.open(volume).dataPath, target: Self.volumeTarget))
         }
         let (layout, images, disks, id) = (layout, images, disks, worker.id)
         let logFolder = Files.parent(of: layout.log(of: worker))
@@ -268,6 +281,7 @@ package actor WorkerService {
         let isPlanned = entry.lifecycle.stopReason != nil && !entry.lifecycle.isFaulty
         let reason = self.reason(entry, exit: exit, failure: failure)
         noteEnd(entry.worker, reason: reason, isFault: !isPlanned || entry.lifecycle.isFaulty)
+        await dropRecording(of: entry.worker)
         do {
             try await jobs.detach(id, reason: reason, isPlanned: isPlanned)
         } catch {
@@ -356,6 +370,7 @@ package actor WorkerService {
         }
         if !entries.isEmpty { await withCheckedContinuation { emptied.append($0) } }
         deadline.cancel()
+        await saveStarts()
         ordering.finish()
     }
 
@@ -366,6 +381,7 @@ package actor WorkerService {
             entry.worker.readyAt = now()
             entries[id] = entry
             mark(.firstPoll, of: id, at: time)
+            ordering.yield(.endRecording(id))
             if entry.worker.isSpare == true { ordering.yield(.park(id)) }
             demand.signal(entry.worker.endpointID)
             log.info(
@@ -421,6 +437,7 @@ package actor WorkerService {
 
     /// Takes over workers that still run; removes everything of those that do not. Returns the adopted ones.
     package func restore(expectedBase: String?) async throws -> (adopted: [Worker], wiped: Int) {
+        try await restoreStarts()
         var adopted: [Worker] = []
         let recorded = try await store.documents(.worker, as: Worker.self)
         for var worker in recorded {

@@ -7,39 +7,6 @@ struct WorkerCommand: AsyncParsableCommand {
         subcommands: [WorkerList.self, WorkerGet.self, WorkerDelete.self, WorkerWaterfall.self])
 }
 
-/// How a worker's last start went, step by step.
-struct WorkerWaterfall: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "waterfall", abstract: "Steps of a worker's last start; without a worker, how starts of the endpoint went.")
-    @Argument var endpoint: String
-    @Argument var worker: String?
-    @OptionGroup var options: ClientOptions
-
-    func run() async throws {
-        let base = "/v1/endpoints/\(ServerClient.encode(endpoint))"
-        guard let worker else {
-            let starts = try await options.client.call(.GET, base + "/starts")
-            if options.json { return print(starts.pretty) }
-            let rows = StartRecord.Kind.allCases.map { kind in
-                [kind.rawValue] + ["count", "p50", "p90", "p98"].map { Terminal.cell(starts[kind.rawValue]?[$0]) }
-            }
-            return Terminal.table(["START", "COUNT", "P50 MS", "P90 MS", "P98 MS"], rows)
-        }
-        let start = try await options.client.call(.GET, "\(base)/workers/\(ServerClient.encode(worker))")["start"] ?? .null
-        if options.json { return print(start.pretty) }
-        var before = 0.0
-        let rows = (start["steps"]?.array ?? []).map { step in
-            let at = step["ms"]?.double ?? 0
-            defer { before = at }
-            return [Terminal.cell(step["step"]), Terminal.cell(step["ms"]), String(Double(Int((at - before) * 100)) / 100)]
-        }
-        print(
-            "\(Terminal.cell(start["kind"])) start at \(Terminal.cell(start["at"])), \(Terminal.cell(start["queuedMs"])) ms after the job came"
-        )
-        Terminal.table(["STEP", "AT MS", "TOOK MS"], rows)
-    }
-}
-
 struct WorkerList: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "list", abstract: "Workers that exist now.")
     @Argument var endpoint: String

@@ -15,8 +15,8 @@ struct DiskBenchmark: AsyncParsableCommand {
 
     func run() async throws {
         let disks = ContainerVolume(templates: dataDir + "/templates", mounts: dataDir + "/mnt")
-        let layer = dataDir + "/layer"
-        try Files.makeDirectories(layer)
+        let layers = ImageStore.Layers(folder: dataDir, names: ["layer"])
+        try Files.makeDirectories(dataDir + "/layer")
         let begin = ContinuousClock.now
         let template = try await disks.prepareTemplate(bytes: Int64(size) << 30)
         let templateMs = begin.duration(to: .now) / .milliseconds(1)
@@ -25,7 +25,7 @@ struct DiskBenchmark: AsyncParsableCommand {
         for number in 0..<count {
             let (file, worker) = ("\(dataDir)/disk-\(number).ext4", "w\(number)")
             let start = ContinuousClock.now
-            let mounted = try disks.make(file: file, worker: worker, template: template, layers: [layer])
+            let mounted = try disks.make(file: file, worker: worker, template: template, layers: layers)
             let ready = ContinuousClock.now
             try Files.replace(mounted.rootfs + "/written", with: [UInt8](repeating: 1, count: 1 << 20))
             let end = ContinuousClock.now
