@@ -290,6 +290,20 @@ def make_server(work_folder, request):
         server.close()
 
 
+@pytest.fixture
+def small_disk(work_folder):
+    """A disk of 150 MB of its own, as a server's data directory; its log then lies elsewhere."""
+    image, mount = work_folder / "small.img", work_folder / "small"
+    mount.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(150 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
+    yield mount
+    subprocess.run(["umount", "--lazy", mount], check=True)
+    image.unlink()
+
+
 class Deployed:
     """Endpoints of one test."""
 

@@ -93,6 +93,13 @@ def test_docker_archive(server, layered, tmp_path):
     server.remove(endpoint)
 
 
+def test_a_layer_with_padding_after_its_end(server, tmp_path):
+    """What an archive's reader does not look at belongs to its digest all the same."""
+    base = tmp_path / "base.tar"
+    base.write_bytes(layer({"bin": None, "bin/x": "y"}) + bytes(8 << 20) + bytes(512))
+    server.cli("image", "import", "padded:1", str(layout(tmp_path / "oci", base)))
+
+
 def test_layers_are_stored_once(server):
     files = list((server.data / "images/layers").glob("*.erofs"))
     assert len(files) == len({file.name for file in files})

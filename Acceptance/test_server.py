@@ -214,20 +214,6 @@ def test_runc_works_too(make_server):
     assert "ran out of memory" in done["error"]
 
 
-@pytest.fixture
-def small_disk(work_folder):
-    """A disk of 150 MB of its own."""
-    image, mount = work_folder / "small.img", work_folder / "small"
-    mount.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(150 << 20)
-    subprocess.run(["mkfs.ext4", "-q", "-F", image], check=True)
-    subprocess.run(["mount", "-o", "loop", image, mount], check=True)
-    yield mount
-    subprocess.run(["umount", "--lazy", mount], check=True)
-    image.unlink()
-
-
 def test_full_disk_refuses_jobs_and_loses_none(small_disk, tmp_path):
     # The log lies elsewhere: what it says is how the test knows that the server is up.
     server = Server(tmp_path, {"diskReserveGb": 0})

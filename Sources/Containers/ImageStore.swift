@@ -11,23 +11,33 @@ package struct ImageStore: Sendable {
 
     private let folder: String
     private let mounts: String
+    private let reserve: Int64
     private let mounting = MountLock()
 
-    package init(folder: String, mounts: String) {
+    /// `reserve` are the bytes of its disk that images leave free.
+    package init(folder: String, mounts: String, reserve: Int64) {
         self.folder = folder
         self.mounts = mounts
+        self.reserve = reserve
     }
 
     private var layers: String { folder + "/layers" }
     /// Where imports are unpacked. Emptied at start-up.
     package var staging: String { folder + "/staging" }
 
+    private var abandoned: String { folder + "/abandoned" }
+
     /// Removes what interrupted imports left.
     package func clean() async throws {
-        // Not `Files.remove`: an image may hold paths longer than a path may be.
-        try await Command.run("rm", ["-rf", "--one-file-system", staging])
+        try Files.makeDirectories(abandoned)
+        // Tools of a server that was killed may still write into it: out of their way first.
+        if Files.exists(staging) {
+            try check(rename(staging, "\(abandoned)/\(Identifier.make(length: Limits.shortIDLength))"), "rename", staging)
+        }
         try Files.makeDirectories(staging)
         try Files.makeDirectories(layers)
+        // Not `Files.remove`: an image may hold paths longer than a path may be. What is still written to goes the next time.
+        _ = try? await Command.run("rm", ["-rf", "--one-file-system", abandoned])
     }
 
     /// Takes in an archive: docker-archive, OCI layout archive, or a root filesystem as a tar file.
@@ -64,8 +74,12 @@ package struct ImageStore: Sendable {
         return try await importLayout(work + "/oci", work: work, name: name, at: now)
     }
 
-    /// Takes in an image of a registry by its digest. `folder`, below `staging`, is where it comes together.
-    package func pull(_ registry: Registry, _ digest: String, name: String, folder: String, at now: Milliseconds) async throws -> Image {
+    /// Takes in an image of a registry as it described it. `folder`, below `staging`, is where it comes together.
+    package func pull(
+        _ registry: Registry, _ description: Registry.Description, name: String, folder: String, at now: Milliseconds
+    ) async throws -> Image {
+        let (digest, bytes) = (description.digest, description.bytes)
+        guard try bytes < room() else { throw RoostError(.noSpace, "the disk is too full for the \(bytes >> 20) MiB of \(name)") }
         try await registry.fetch(digest, into: folder + "/oci")
         var image = try await importLayout(folder + "/oci", work: folder, name: name, at: now)
         image.manifestDigest = digest
@@ -138,46 +152,29 @@ package struct ImageStore: Sendable {
             bytes: bytes, createdAt: now)
     }
 
-    /// Unpacks the layer $1 into the folder $2 and prints the SHA-256 of its uncompressed bytes; $3 is for a pipe between.
-    /// GNU tar refuses `..`, strips leading slashes and never follows a link it unpacked out of the folder.
-    private static let unpack = """
-        set -e
-        case $(od -An -tx1 -N4 "$1" | tr -d ' ') in 1f8b*) open='gzip -dc' ;; 28b52ffd) open='zstd -dcq' ;; *) open=cat ;; esac
-        rm -f "$3/pipe"; mkfifo "$3/pipe"
-        sha256sum <"$3/pipe" & hash=$!
-        { $open <"$1" || : >"$3/broken"; } | tee "$3/pipe" | tar --extract --file - --directory "$2" --numeric-owner \\
-            --preserve-permissions --same-owner --xattrs --xattrs-include=security.capability --delay-directory-restore
-        wait $hash
-        test ! -e "$3/broken"
-        """
-
-    /// Unpacks a layer, turns its whiteouts into overlay's, and packs it as EROFS. Returns the file's size.
+    /// Packs a layer as EROFS, with its whiteouts turned into overlay's. Returns the file's size.
     ///
     /// `isWhole`: the digest is the archive's own, compressed or not, and was taken from it.
     private func addLayer(_ archive: String, digest: String, work: String, isWhole: Bool = false) async throws -> Int64 {
         let file = "\(layers)/\(digest).erofs"
         if Files.exists(file) { return try Int64(Files.status(file).st_size) }
-        let tree = "\(work)/tree"
         let staged = "\(work)/layer.erofs"
-        try Files.makeDirectories(tree, mode: 0o755)
-        let output = try await Command.output("/bin/sh", ["-c", Self.unpack, "sh", archive, tree, work])
-        guard output.code == 0 else {
-            let isFull = output.stderr.contains("No space left on device")
-            throw RoostError(isFull ? .noSpace : .invalid, "cannot unpack a layer: \(output.stderr.prefix(500))")
-        }
-        // An image could call any bytes by the digest of another image's layer, and be mounted in its place.
-        guard isWhole || output.stdout.hasPrefix(digest) else {
-            throw RoostError(.invalid, "not an image: a layer's content has the SHA-256 \(output.stdout.prefix(64)), not \(digest)")
-        }
-        try await Blocking.run { try Whiteouts.convert(tree) }
-        try await Command.run("mkfs.erofs", ["-T", "0", "--quiet", staged, tree])
-        try await Command.run("rm", ["-rf", tree])
+        try await LayerArchive(path: archive, work: work).pack(into: staged, digest: isWhole ? nil : digest, room: room)
         return try await Blocking.run {
             _ = try Files.withDescriptor(staged, flags: O_RDWR) { try check(fsync($0), "fsync", staged) }
             try check(rename(staged, file), "rename", file)
             try Files.syncDirectory(layers)
             return try Int64(Files.status(file).st_size)
         }
+    }
+
+    /// Bytes that images may still take.
+    private func room() throws -> Int64 {
+        let free = try Files.space(at: folder).free
+        guard free > reserve else {
+            throw RoostError(.noSpace, "the disk is too full for an image: \(free >> 20) MiB are free, \(reserve >> 20) are kept back")
+        }
+        return free - reserve
     }
 
     /// An image's mounted layers: names of mount points in one folder, lowest first.

@@ -61,7 +61,7 @@ extension ImageService {
                 let there = try await registry.describe()
                 pulls[name]?.total = there.bytes
                 if let known = try? catalog.image(name), known.manifestDigest == there.digest { return known }
-                return try await images.pull(registry, there.digest, name: name, folder: folder, at: catalog.now())
+                return try await images.pull(registry, there, name: name, folder: folder, at: catalog.now())
             }
             await finish(name, folder, failure: nil)
             log.info("image pulled", metadata: ["image": "\(name)", "digest": "\(image.manifestDigest ?? "")"])

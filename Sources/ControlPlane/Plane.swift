@@ -39,7 +39,7 @@ package struct Plane: Sendable {
         let (demand, webhookWakeups) = (Wakeups(), Wakeups())
         let (signals, signalling) = AsyncStream<WorkerSignal>.makeStream()
         let store = try SQLiteStore(path: layout.database)
-        let imageStore = ImageStore(folder: layout.images, mounts: layout.layerMounts)
+        let imageStore = ImageStore(folder: layout.images, mounts: layout.layerMounts, reserve: configuration.diskReserveBytes)
         let roots = configuration.dataCenters.map { ($0.id, layout.volumes(of: $0)) }
         let volumeStore = VolumeStore(mounts: layout.volumeMounts, roots: Dictionary(roots, uniquingKeysWith: { $1 }))
         let secrets = try SecretBox(path: layout.secretKeys)
