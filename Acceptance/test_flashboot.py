@@ -152,6 +152,68 @@ def test_the_server_dies_and_comes_back(make_server, deploy):
     assert not os.path.exists(f"/proc/{process}")
 
 
+def leftovers(own):
+    """Containers and cgroups of workers that the server does not know."""
+    known = {worker["id"] for endpoint in own.get("/v1/endpoints") for worker in own.workers(endpoint["id"])}
+    folders = {path.name for path in (own.data / "workers").iterdir()} | {path.name for path in (own.data / "runtime").iterdir()}
+    return folders - known
+
+
+@pytest.mark.parametrize("step", ["disk.ext4", "config.json", "monitor.pid", "container.pid"])
+def test_the_server_dies_while_it_starts_a_worker(make_server, deploy, step):
+    own = make_server(image=True)
+    endpoint = deploy(own)
+    job = own.run(endpoint, {"x": 1})
+    while not list((own.data / "workers").glob(f"*/{step}")):
+        assert own.process.poll() is None
+    own.kill()
+    own.start()
+    done = own.finish(endpoint, job)
+    assert done["status"] == "COMPLETED" and done.get("retries", 0) <= 1, done
+    wait_until(lambda: not leftovers(own), 30, "nothing left of what was begun")
+    wait_until(lambda: len(own.loops()) <= 1, 30, "one disk for one worker")
+
+
+@pytest.mark.parametrize("moment", ["parking", "thawing"])
+def test_the_server_dies_while_it_parks_or_thaws(make_server, deploy, moment):
+    own = make_server(image=True)
+    endpoint = deploy(own)
+    worker = own.do(endpoint, {"x": 1})["workerId"]
+    # The kernel has it standing still before the server has noted it; the other way round it goes on before its job is given to it.
+    while not frozen(worker):
+        assert own.process.poll() is None
+    job = None
+    if moment == "thawing":
+        parked(own, endpoint)
+        job = own.run(endpoint, {"x": 2})
+        while frozen(worker):
+            assert own.process.poll() is None
+    own.kill()
+    own.start()
+    done = own.finish(endpoint, job) if job else own.do(endpoint, {"x": 2})
+    assert done["status"] == "COMPLETED" and done["workerId"] == worker, done
+    assert parked(own, endpoint)[0]["id"] == worker and own.do(endpoint, {"x": 3})["workerId"] == worker
+    assert not leftovers(own)
+
+
+def test_a_machine_short_of_memory_takes_that_of_parked_workers(make_server, deploy):
+    own = make_server(image=True)
+    one, two = deploy(own), deploy(own, spareWorkers=1)
+    own.do(one, {"x": 1})
+    parked(own, one)
+    own.do(two, {"x": 1})
+    wait_until(lambda: states(own, two).count("PARKED") >= 1, 30, "one parked")
+    # From now on there is less than there should be.
+    own.kill()
+    own.config["memoryReserveGb"] = 100_000
+    own.start()
+    wait_until(lambda: not own.workers(one) and not own.workers(two), 60, "all parked workers gone")
+    assert "runs short of memory" in own.log.read_text()
+    # Work goes on; what would be ahead of it does not.
+    assert own.do(two, {"x": 2})["status"] == "COMPLETED"
+    assert own.get(f"/v1/endpoints/{two}/starts")["fresh"]["count"] <= 4
+
+
 def test_active_workers_are_not_parked(server, deploy):
     endpoint = deploy(workersMin=1, workersMax=2, scalerType="REQUEST_COUNT", scalerValue=1)
     jobs = [server.run(endpoint, {"shell": "sleep 1.5"}) for _ in range(2)]

@@ -111,6 +111,7 @@ package struct Plane: Sendable {
             group.addTask { await webhooks.run() }
             group.addTask { await syncs.run() }
             group.addTask { await sweep() }
+            group.addTask { await watchMemory() }
         }
     }
 
@@ -121,9 +122,12 @@ package struct Plane: Sendable {
         signalling.finish()
     }
 
+    private func watchMemory() async {
+        while (try? await Task.sleep(for: .seconds(2))) != nil { await workers.relieve() }
+    }
+
     private func sweep() async {
         while (try? await Task.sleep(for: .seconds(10))) != nil {
-            await workers.relieve()
             do { while try await store.sweep(at: catalog.now()) == 1_000 {} } catch {
                 log.error("failed to remove old jobs", metadata: ["error": "\(error)"])
             }

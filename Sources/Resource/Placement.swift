@@ -21,8 +21,23 @@ package struct Placement: Sendable, Equatable {
         }
     }
 
+    /// What a data center has too little of, though parked workers could give it.
+    package struct Shortage: Sendable, Equatable {
+        package var dataCenterID: String
+        package var isOfGPUs: Bool
+
+        package init(dataCenterID: String, isOfGPUs: Bool = false) { (self.dataCenterID, self.isOfGPUs) = (dataCenterID, isOfGPUs) }
+
+        /// Whether the end of a parked worker would leave more of it.
+        package func isHelped(by parked: Worker) -> Bool {
+            parked.dataCenterID == dataCenterID && (!isOfGPUs || parked.gpuCount > 0)
+        }
+    }
+
     package struct Refusal: Error, Equatable {
         package var reason: String
+        /// Empty where the end of parked workers would not help: they use no CPU.
+        package var shortages: [Shortage] = []
     }
 
     package var dataCenterID: String
@@ -40,19 +55,21 @@ package struct Placement: Sendable, Equatable {
         guard !candidates.isEmpty else {
             return .failure(Refusal(reason: "no capacity: none of its data centers is configured here"))
         }
-        var refusals: [String] = []
+        var refusals: [Refusal] = []
         for (site, volume) in candidates {
             switch fit(endpoint, in: site) {
             case .success(let gpuType):
                 let why = volume.map { "its network volume \($0.id) lies here" } ?? "most free memory of those allowed"
-                let skipped = refusals.isEmpty ? "" : "; passed over " + refusals.joined(separator: "; ")
+                let skipped = refusals.isEmpty ? "" : "; passed over " + refusals.map(\.reason).joined(separator: "; ")
                 return .success(
                     Placement(
                         dataCenterID: site.dataCenter.id, volumeID: volume?.id, gpuType: gpuType, reason: why + skipped))
-            case .failure(let refusal): refusals.append(refusal.reason)
+            case .failure(let refusal): refusals.append(refusal)
             }
         }
-        return .failure(Refusal(reason: "no capacity: " + refusals.joined(separator: "; ")))
+        return .failure(
+            Refusal(
+                reason: "no capacity: " + refusals.map(\.reason).joined(separator: "; "), shortages: refusals.flatMap(\.shortages)))
     }
 
     private static func candidates(
@@ -71,22 +88,28 @@ package struct Placement: Sendable, Equatable {
 
     private static func fit(_ endpoint: Endpoint, in site: Site) -> Result<String?, Refusal> {
         let center = site.dataCenter
-        func refuse(_ what: String) -> Result<String?, Refusal> { .failure(Refusal(reason: "\(center.id) \(what)")) }
+        func refuse(_ what: String, _ shortage: Shortage? = nil) -> Result<String?, Refusal> {
+            .failure(Refusal(reason: "\(center.id) \(what)", shortages: shortage.map { [$0] } ?? []))
+        }
         if site.usedVcpus + endpoint.vcpuCount > center.vcpus {
             return refuse("has \(max(0, center.vcpus - site.usedVcpus)) of \(center.vcpus) CPUs free, \(endpoint.vcpuCount) needed")
         }
         let freeMemory = center.memoryBytes - site.usedMemoryBytes
         if freeMemory < endpoint.memoryBytes {
-            return refuse("has \(max(0, freeMemory) >> 20) MiB of memory free, \(endpoint.memoryBytes >> 20) needed")
+            return refuse(
+                "has \(max(0, freeMemory) >> 20) MiB of memory free, \(endpoint.memoryBytes >> 20) needed",
+                Shortage(dataCenterID: center.id))
         }
-        if site.freeDiskBytes <= 0 { return refuse("has no free disk left for container volumes") }
+        if site.freeDiskBytes <= 0 {
+            return refuse("has no free disk left for container volumes", Shortage(dataCenterID: center.id))
+        }
         guard endpoint.computeType == .gpu else { return .success(nil) }
         let types = endpoint.gpuTypeIds.isEmpty ? center.gpus.keys.sorted() : endpoint.gpuTypeIds
         for type in types where (center.gpus[type] ?? 0) - (site.usedGpus[type] ?? 0) >= endpoint.gpuCount {
             return .success(type)
         }
         let wish = endpoint.gpuTypeIds.isEmpty ? "GPU" : endpoint.gpuTypeIds.joined(separator: " or ")
-        return refuse("has no \(endpoint.gpuCount) x \(wish) free")
+        return refuse("has no \(endpoint.gpuCount) x \(wish) free", Shortage(dataCenterID: center.id, isOfGPUs: true))
     }
 
     /// Checks that an endpoint may have these volumes: at most one a data center, each within `dataCenterIds`.

@@ -73,4 +73,23 @@ import Testing
         }
         try Placement.check(volumes: [volumes[0], others[2]], of: endpoint(), others: others)
     }
+
+    @Test func onlyWhatParkedWorkersHoldIsAskedOfThem() throws {
+        func shortages(_ site: Placement.Site, _ extra: [(String, JSON)] = []) throws -> [Placement.Shortage] {
+            guard case .failure(let refusal) = Placement.choose(for: try endpoint(extra), volumes: [], sites: [site]) else { return [] }
+            return refusal.shortages
+        }
+        #expect(try shortages(site("A", usedVcpus: 8)).isEmpty)
+        #expect(try shortages(site("A", usedGb: 8)) == [.init(dataCenterID: "A")])
+        #expect(try shortages(site("A"), [("computeType", "GPU")]) == [.init(dataCenterID: "A", isOfGPUs: true)])
+        func parked(_ center: String, gpus: Int) -> Worker {
+            Worker(
+                id: "w", endpointID: "e", dataCenterID: center, volumeID: nil, gpuType: nil, gpuCount: gpus, vcpus: 1, memoryBytes: 1,
+                diskBytes: 1, imageName: "i", imageID: "i", version: 1, tokenHash: "", createdAt: 0, placement: "", apiBase: "")
+        }
+        #expect(Placement.Shortage(dataCenterID: "A").isHelped(by: parked("A", gpus: 0)))
+        #expect(!Placement.Shortage(dataCenterID: "A").isHelped(by: parked("B", gpus: 0)))
+        #expect(!Placement.Shortage(dataCenterID: "A", isOfGPUs: true).isHelped(by: parked("A", gpus: 0)))
+        #expect(Placement.Shortage(dataCenterID: "A", isOfGPUs: true).isHelped(by: parked("A", gpus: 1)))
+    }
 }

@@ -57,7 +57,7 @@ package actor ScalerService {
         let waited = seen.waitingSince.first
         for worker in decision.thaw where await !workers.thaw(worker, waitedSince: waited) { decision.start += 1 }
         var refusal = await start(decision.start, of: endpoint, waitedSince: waited)
-        if refusal?.isForRoom == true, await workers.evictParked(reason: "parked longest, and its place was needed") { demand.signal(id) }
+        if let shortages = refusal?.shortages, await workers.evictParked(for: shortages) { demand.signal(id) }
         if refusal == nil { refusal = await startSpares(decision.startSpares, of: endpoint) }
         if refusal != nil { decision.reconsiderAt = min(decision.reconsiderAt ?? .max, now() + Self.capacityRetry) }
         let reason = refusal?.reason ?? waitReason(endpoint, seen, samples, decision, backoff)
@@ -76,8 +76,8 @@ package actor ScalerService {
     /// Why a worker was not started.
     private struct Refusal {
         var reason: String
-        /// Whether it would have been, had others left it room.
-        var isForRoom = false
+        /// What it would have been started with, had parked workers left it.
+        var shortages: [Placement.Shortage] = []
     }
 
     /// Starts workers; returns why it could not start all of them.
@@ -94,7 +94,7 @@ package actor ScalerService {
             if let reason = await models.want(endpoint, token: template.env["HF_TOKEN"]) { return Refusal(reason: reason) }
             let volumes = endpoint.networkVolumeIds.compactMap { snapshot.volumes[$0] }
             switch Placement.choose(for: endpoint, volumes: volumes, sites: await workers.sites()) {
-            case .failure(let refusal): return Refusal(reason: refusal.reason, isForRoom: true)
+            case .failure(let refusal): return Refusal(reason: refusal.reason, shortages: refusal.shortages)
             case .success(let placement):
                 do {
                     let id = try await workers.start(

@@ -58,7 +58,7 @@ extension WorkerService {
         entry.worker.start = StartRecord(
             kind: entry.worker.isSpare == true ? .spare : .thawed, workerID: id, at: now(),
             queuedMilliseconds: waitedSince.map { max(0, now() - $0) } ?? 0)
-        (entry.worker.parkedAt, entry.worker.isSpare, entry.parkedBytes) = (nil, nil, 0)
+        (entry.worker.parkedAt, entry.worker.isSpare, entry.parkedBytes, entry.isReclaimed) = (nil, nil, 0, false)
         entries[id] = entry
         do { try Freezer.thaw(id) } catch {
             breakDown(id, reason: "it could not be thawed: \(error)")
@@ -100,7 +100,8 @@ extension WorkerService {
         let parked = parkedByUse
         let onTheirWay = entries.values.filter { $0.worker.isSpare == true && $0.lifecycle.phase != .parked }.count
         let typical = parked.filter { $0.worker.endpointID == endpoint.id }.map(\.parkedBytes).max() ?? 0
-        return parked.count + onTheirWay < configuration.parkedWorkers
+        // Started while memory is short, it would be the first to go again.
+        return !isShortOfMemory && parked.count + onTheirWay < configuration.parkedWorkers
             && parked.reduce(0) { $0 + $1.parkedBytes } + Int64(onTheirWay + 1) * typical <= configuration.parkedBytes
     }
 
@@ -115,16 +116,29 @@ extension WorkerService {
         }
     }
 
-    /// Destroys the least recently used parked worker, to make room. False when there is none.
-    func evictParked(reason: String) -> Bool {
-        guard let oldest = parkedByUse.first else { return false }
-        condemn(oldest.worker.id, reason: reason)
+    /// Destroys the least recently used parked worker that leaves what is needed. False when there is none.
+    func evictParked(for shortages: [Placement.Shortage]) -> Bool {
+        let useful = parkedByUse.first { entry in shortages.contains { $0.isHelped(by: entry.worker) } }
+        guard let useful else { return false }
+        condemn(useful.worker.id, reason: "parked longest, and its place was needed")
         return true
     }
 
-    /// Gives memory back while the machine runs short of it.
-    package func relieve() {
-        guard Machine.availableMemoryBytes < configuration.memoryReserveBytes else { return }
-        _ = evictParked(reason: "parked longest, and the machine runs short of memory")
+    private var isShortOfMemory: Bool { Machine.availableMemoryBytes < configuration.memoryReserveBytes }
+
+    /// Gives memory back while the machine runs short of it, of the least recently used parked workers first: what they can do without,
+    /// then one of them.
+    package func relieve() async {
+        for entry in parkedByUse where !entry.isReclaimed {
+            guard isShortOfMemory else { return }
+            let id = entry.worker.id
+            // It throws nothing: there is no more to it than trying.
+            try? await Blocking.run { Freezer.reclaim(id) }
+            guard entries[id]?.lifecycle.phase == .parked else { continue }
+            entries[id]?.isReclaimed = true
+            entries[id]?.parkedBytes = Freezer.memoryBytes(id)
+        }
+        guard isShortOfMemory, let oldest = parkedByUse.first else { return }
+        condemn(oldest.worker.id, reason: "parked longest, and the machine runs short of memory")
     }
 }

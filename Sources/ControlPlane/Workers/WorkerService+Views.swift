@@ -74,7 +74,8 @@ extension WorkerService {
             let parked = entries.values.filter { $0.lifecycle.phase == .parked && $0.worker.dataCenterID == center.id }
             let here = entries.values.filter { $0.lifecycle.phase != .parked && $0.worker.dataCenterID == center.id }.map(\.worker)
             var gpus: [String: Int] = [:]
-            for worker in here { if let type = worker.gpuType { gpus[type, default: 0] += worker.gpuCount } }
+            // A frozen process keeps what it has on a GPU.
+            for worker in here + parked.map(\.worker) { if let type = worker.gpuType { gpus[type, default: 0] += worker.gpuCount } }
             return Placement.Site(
                 dataCenter: center, usedVcpus: here.reduce(0) { $0 + $1.vcpus },
                 usedMemoryBytes: here.reduce(0) { $0 + $1.memoryBytes } + parked.reduce(0) { $0 + $1.parkedBytes }, usedGpus: gpus,

@@ -14,6 +14,8 @@ package actor WorkerService {
         var decidedAt = ContinuousClock.now
         /// What it holds while it is parked.
         var parkedBytes: Int64 = 0
+        /// Whether it was made to give back what it can do without.
+        var isReclaimed = false
     }
 
     /// Long-running steps, each its own task below `run`.
