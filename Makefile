@@ -40,10 +40,10 @@ bench-s3: setup build
 bench-large: setup build
 	$(PYTHON) Benchmarks/large_data.py
 
-# Fresh, thawed and spare workers beside crun, runc and podman.
+# Fresh, thawed and spare workers beside crun, runc and podman. Parts: fresh peers thawed spare burst model volume download
 bench-starts: setup build
 	scripts/setup.sh podman
-	$(PYTHON) Benchmarks/starts.py
+	$(PYTHON) Benchmarks/starts.py $(PART)
 
 clean:
 	rm -rf .build .cache

@@ -191,3 +191,20 @@ def test_references_that_are_none(server):
         assert "model" in answer.json()["error"].lower(), answer.text
     server.call("POST", "/v1/models", json={"reference": "hf:"}, expect=400)
     server.call("GET", "/v1/models/none", expect=404)
+
+
+def test_one_folder_is_one_model(server, bucket):
+    """Handlers find a model by its folder's name; two that would share it are told so. Fetched again, one stays whole."""
+    volume = server.volume_id(bucket)
+    for name in ("m/x/weights", "m-x/weights"):
+        server.s3().put_object(Bucket=bucket, Key=name, Body=name.encode())
+    first = server.post("/v1/models", {"reference": f"volume:{volume}/m/x"})
+    refused = server.call("POST", "/v1/models", json={"reference": f"volume:{volume}/m-x"}, expect=409).json()["error"]
+    assert "same folder" in refused and f"volume:{volume}/m/x" in refused
+    again = server.post("/v1/models", {"reference": f"volume:{volume}/m/x"})
+    assert again["id"] == first["id"] and again["snapshot"] == first["snapshot"]
+    assert server.cli("model", "verify", first["id"]).stdout == "ok\n"
+    assert not list((server.data / "models/staging").iterdir())
+    server.call("DELETE", f"/v1/models/{first['id']}", expect=204)
+    other = server.post("/v1/models", {"reference": f"volume:{volume}/m-x"})
+    server.call("DELETE", f"/v1/models/{other['id']}", expect=204)

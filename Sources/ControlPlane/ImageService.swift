@@ -60,8 +60,13 @@ package actor ImageService {
             arriving -= 1
             throw error
         }
-        try await evict(keeping: image.name)
-        try await removeUnusedLayers()
+        // The image is here, whether or not others could be made to go.
+        do {
+            try await evict(keeping: image.name)
+            try await removeUnusedLayers()
+        } catch {
+            log.error("failed to remove images", metadata: ["error": "\(error)"])
+        }
         return image
     }
 

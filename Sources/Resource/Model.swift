@@ -59,6 +59,15 @@ package enum ModelReference: Sendable, Equatable, Hashable {
         }
     }
 
+    /// Whether they differ in nothing but the branch or tag.
+    package func isSameModel(as other: ModelReference) -> Bool {
+        switch (self, other) {
+        case (.hub(let organization, let name, _), .hub(let otherOrganization, let otherName, _)):
+            organization == otherOrganization && name == otherName
+        default: self == other
+        }
+    }
+
     /// The branch or tag by which handlers find its snapshot.
     package var revision: String {
         if case .hub(_, _, let revision) = self { return revision }

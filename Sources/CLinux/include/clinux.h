@@ -55,7 +55,7 @@ int cl_make_whiteout(int dirfd, const char *name);
 int cl_mark_opaque(const char *path);
 
 /* For the S3 door. renameat2(2); with CL_RENAME_NOREPLACE an existing name is -EEXIST. */
-enum { CL_RENAME_NOREPLACE = 1 };
+enum { CL_RENAME_NOREPLACE = 1, CL_RENAME_EXCHANGE = 2 };
 int cl_renameat2(int from_dir, const char *from, int to_dir, const char *to, unsigned flags);
 /* One getdents64(2): bytes of `struct linux_dirent64` records, 0 at the end. */
 ssize_t cl_getdents(int fd, void *buffer, size_t size);

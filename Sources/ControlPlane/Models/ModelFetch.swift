@@ -1,3 +1,4 @@
+import CLinux
 import Crypto
 import Disk
 import Glibc
@@ -64,8 +65,13 @@ struct ModelFetch: Sendable {
         let target = "\(folder)/snapshots/\(model.snapshot)"
         for name in ["snapshots", "refs"] { try Files.makeDirectories("\(folder)/\(name)", mode: 0o755) }
         try syncFolders(work)
-        if Files.exists(target) { try Files.remove(target) }
-        try check(rename(work, target), "rename", target)
+        if Files.exists(target) {
+            // The same snapshot once more: workers that have it mounted find one or the other at any moment.
+            try checkRaw(cl_renameat2(AT_FDCWD, work, AT_FDCWD, target, UInt32(CL_RENAME_EXCHANGE)), "rename", target)
+            try Files.remove(work)
+        } else {
+            try check(rename(work, target), "rename", target)
+        }
         try Files.syncDirectory(Files.parent(of: target))
         try Files.replace("\(folder)/refs/\(source.reference.revision)", with: Array(model.snapshot.utf8), mode: 0o644)
     }

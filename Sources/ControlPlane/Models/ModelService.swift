@@ -160,14 +160,16 @@ package actor ModelService {
     private func begin(_ reference: ModelReference, _ token: String?) -> Task<Model, any Error> {
         let key = reference.text
         if let task = fetching[key]?.task { return task }
-        let task = Task { try await self.perform(reference, token) }
+        let conflict = conflict(with: reference)
+        let task = Task { try await self.perform(reference, token, conflict) }
         fetching[key] = Fetching(task: task)
         return task
     }
 
-    private func perform(_ reference: ModelReference, _ token: String?) async throws -> Model {
+    private func perform(_ reference: ModelReference, _ token: String?, _ conflict: RoostError?) async throws -> Model {
         let key = reference.text
         do {
+            if let conflict { throw conflict }
             let (reports, reporting) = AsyncStream<(Int64?, Int64)>.makeStream()
             let listening = Task { for await (total, more) in reports { self.note(key, total, more) } }
             defer { reporting.finish() }
@@ -181,13 +183,23 @@ package actor ModelService {
             listening.cancel()
             finish(key, failure: nil)
             log.info("model fetched", metadata: ["model": "\(key)", "mib": "\(model.bytes >> 20)"])
-            try await evict(keeping: key)
+            await evict(keeping: key)
             return model
         } catch {
             let text = explain(error, reference)
             finish(key, failure: text)
             log.warning("model not fetched", metadata: ["model": "\(key)", "error": "\(text)"])
             throw (error as? RoostError) ?? RoostError(.unavailable, text)
+        }
+    }
+
+    /// Handlers find a model by its folder's name alone: `store:a` with `b-c` and with `b/c` would be one.
+    private func conflict(with reference: ModelReference) -> RoostError? {
+        let others = Array(models.keys) + fetching.filter { $0.value.task != nil }.map(\.key)
+        let other = others.compactMap { try? ModelReference($0) }.first { $0.folder == reference.folder && !$0.isSameModel(as: reference) }
+        return other.map {
+            RoostError(
+                .conflict, "model \(reference.text) would lie in the same folder as \($0.text), \($0.folder): remove that one first")
         }
     }
 
@@ -221,13 +233,16 @@ package actor ModelService {
     }
 
     /// Removes models that no endpoint names, longest unused first, until the rest is within the budget.
-    private func evict(keeping key: String) async throws {
+    private func evict(keeping key: String) async {
         guard let budget else { return }
         while models.values.reduce(0, { $0 + $1.bytes }) > budget {
             let unused = models.values.filter { $0.reference != key && !isNamed($0) }
             guard let oldest = unused.min(by: { $0.usedAt < $1.usedAt }) else { return }
             log.info("model evicted", metadata: ["model": "\(oldest.reference)"])
-            try await forget(oldest)
+            // The model that came is here all the same.
+            do { try await forget(oldest) } catch {
+                return log.error("failed to evict a model", metadata: ["model": "\(oldest.reference)", "error": "\(error)"])
+            }
         }
     }
 }

@@ -20,7 +20,7 @@ package actor WarmPageService {
     private var loaded: [String: Milliseconds?] = [:]
 
     /// Workers that start so soon after one another find what was read for the first of them.
-    private static let pause: Milliseconds = 5_000
+    private static let pause: Milliseconds = 1_000
 
     init(folder: String, memoryReserve: Int64, now: @escaping @Sendable () -> Milliseconds, log: Logger) {
         (self.folder, self.memoryReserve, self.now, self.log) = (folder, memoryReserve, now, log)
