@@ -80,6 +80,27 @@ for name in ('kmsg', 'mem', 'loop0', 'fuse'):
     assert output["kmsg"] == output["loop0"] == "Operation not permitted", output
 
 
+def test_times_of_change_are_kept(server, tmp_path):
+    """Python compiles a module anew when its time is not the one in its .pyc: with lost times every start took a second more."""
+    folder = layout(
+        tmp_path / "oci", worker_image(), layer({"srv": None, "tmp": None, "srv/handler.py": HANDLER}),
+        special(("srv/old", tarfile.REGTYPE, {"mtime": 1_234_567_890, "data": b"x"}), ("srv/dir", tarfile.DIRTYPE, {"mtime": 1_000_000_000, "mode": 0o755})), env=ENV)
+    check = """
+import importlib._bootstrap_external as loader, json, os, runpod, time
+stale = []
+for module in ('json/decoder', 'asyncio/base_events'):
+    source = f'/usr/lib/python3.11/{module}.py'
+    with open(loader.cache_from_source(source), 'rb') as file: head = file.read(16)
+    if int.from_bytes(head[4:8], 'little') == 0 and int.from_bytes(head[8:12], 'little') != int(os.stat(source).st_mtime): stale.append(module)
+source = runpod.__file__
+with open(loader.cache_from_source(source), 'rb') as file: head = file.read(16)
+result = {'old': os.stat('/srv/old').st_mtime, 'dir': os.stat('/srv/dir').st_mtime, 'stale': stale,
+          'sdk': int.from_bytes(head[8:12], 'little') == int(os.stat(source).st_mtime)}
+"""
+    [output] = run_image(server, folder, "times:1", {"python": check})
+    assert output == {"old": 1_234_567_890, "dir": 1_000_000_000, "stale": [], "sdk": True}, output
+
+
 def bomb(folder, gib):
     """An image whose one layer is small and unpacks to so many GiB of zeros."""
     blobs = folder / "blobs/sha256"

@@ -54,9 +54,11 @@ struct LayerArchive: Sendable {
         return output.stdout
     }
 
-    /// A sparse file takes nothing until it is in the image: the shell's limit, in blocks of 512 bytes, holds for that.
+    /// Times of change stay as they are in the archive: Python compiles every module anew, at every start, whose time is not the one
+    /// that its `.pyc` was made for. A sparse file takes nothing until it is in the image: the shell's limit, in blocks of 512 bytes,
+    /// holds for that.
     private func compose(_ file: String, room: Int64) async throws {
-        let script = "ulimit -f \"$1\"; shift; exec mkfs.erofs -T 0 --quiet \"$@\""
+        let script = "ulimit -f \"$1\"; shift; exec mkfs.erofs --quiet \"$@\""
         let output = try await Command.output("/bin/sh", ["-c", script, "sh", String(room / 512), file, tree])
         guard output.code == 0 else {
             // However it words it, or the kernel ended it for it: it came up to its limit, or to the disk's.

@@ -48,7 +48,7 @@ package struct OCIRuntime: Sendable {
     /// there and nothing of the image has run.
     @discardableResult
     package func start(
-        _ container: Container, spec: ContainerSpec, prepared: (@Sendable (Int32) throws -> Void)? = nil
+        _ container: Container, spec: ContainerSpec, prepared: (@Sendable (Int32) -> Void)? = nil
     ) async throws -> Int32 {
         let bytes = try spec.configuration().bytes
         try await Blocking.run {
@@ -69,7 +69,7 @@ package struct OCIRuntime: Sendable {
             throw RoostError(.internalFault, "the container did not start: \(output.stdout.prefix(2_000))\(output.stderr.prefix(500))")
         }
         guard let prepared else { return pid }
-        try await Blocking.run { try prepared(pid) }
+        try await Blocking.run { prepared(pid) }
         let started = try await Command.output(tool, ["--root", state, "start", container.id])
         guard started.code == 0 else {
             throw RoostError(.internalFault, "the container did not start: \(started.stderr.prefix(2_000))")

@@ -11,7 +11,7 @@ package actor WarmPageService {
     private let memoryReserve: Int64
     private let now: @Sendable () -> Milliseconds
     private let log: Logger
-    /// What was looked up since the server started. Nil: there is none.
+    /// The records that were looked up since the server started, without their files: these are many. Nil: there is none.
     private var known: [String: WarmPages?] = [:]
     /// Endpoints of whose files some were others than recorded.
     private var stale: Set<String> = []
@@ -38,12 +38,18 @@ package actor WarmPageService {
 
     /// What is recorded of an endpoint.
     package func pages(of endpoint: String) async -> WarmPages? {
-        if let found = known[endpoint] { return found }
+        if let found = known[endpoint], found == nil { return nil }
         let path = path(of: endpoint)
-        let read = try? await Blocking.run { try JSONDecoder().decode(WarmPages.self, from: Data(Files.read(path, limit: 64 << 20))) }
-        // A record may have been made meanwhile.
-        if known[endpoint] == nil { known[endpoint] = .some(read) }
-        return known[endpoint] ?? nil
+        let pages = try? await Blocking.run { try JSONDecoder().decode(WarmPages.self, from: Data(Files.read(path, limit: 64 << 20))) }
+        // It may have been made or forgotten meanwhile.
+        if known[endpoint] == nil { known[endpoint] = .some(pages?.withoutFiles) }
+        return pages
+    }
+
+    /// The same without its files.
+    private func summary(of endpoint: String) async -> WarmPages? {
+        if let found = known[endpoint] { return found }
+        return await pages(of: endpoint)
     }
 
     package func forget(_ endpoint: String) {
@@ -59,7 +65,7 @@ package actor WarmPageService {
     /// Brings in what the last worker read. Nil when there is nothing to bring in, or it was done a moment ago.
     func load(for worker: Worker, from places: WarmPlaces) async -> StartRecord.WarmPages? {
         let endpoint = worker.endpointID
-        guard let pages = await pages(of: endpoint), mayLoad(endpoint) else { return nil }
+        guard mayLoad(endpoint), let pages = await pages(of: endpoint), mayLoad(endpoint) else { return nil }
         loaded[endpoint] = .some(nil)
         defer { loaded[endpoint] = now() }
         let budget = max(0, Machine.availableMemoryBytes - memoryReserve) / 2
@@ -77,8 +83,8 @@ package actor WarmPageService {
 
     /// A recorder for a worker that is about to start; nil when nothing is to be recorded.
     func recorder(for worker: Worker) async -> OpenRecorder? {
-        let pages = await pages(of: worker.endpointID)
-        let isNeeded = pages.map { $0.isOutdated(for: worker, at: now()) } ?? true || stale.contains(worker.endpointID)
+        let isNeeded =
+            await summary(of: worker.endpointID).map { $0.isOutdated(for: worker, at: now()) } ?? true || stale.contains(worker.endpointID)
         guard isNeeded, !recording.contains(worker.endpointID) else { return nil }
         do {
             let recorder = try OpenRecorder()
@@ -103,7 +109,7 @@ package actor WarmPageService {
                 try Files.replace(path, with: Array(JSONEncoder().encode(pages)))
                 return pages
             }
-            known[endpoint] = .some(pages)
+            known[endpoint] = .some(pages.withoutFiles)
             stale.remove(endpoint)
             log.info(
                 "recorded what a worker reads until it is ready",

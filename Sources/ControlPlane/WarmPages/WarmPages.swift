@@ -30,6 +30,12 @@ package struct WarmPages: Codable, Sendable, Equatable {
 
     package var bytes: Int64 { files.reduce(0) { $0 &+ $1.bytes } }
 
+    var withoutFiles: WarmPages {
+        var pages = self
+        pages.files = []
+        return pages
+    }
+
     /// Things change that nothing here can see, as which of two files a handler likes.
     private static let lifetime: Milliseconds = 24 * 3_600_000
 

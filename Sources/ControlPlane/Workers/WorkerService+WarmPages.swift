@@ -9,10 +9,10 @@ extension WorkerService {
         var recorder: OpenRecorder
         var places: WarmPlaces
 
-        /// Also what it opens in its other mounts: once they are made, before its process starts.
-        @Sendable func addMounts(of process: Int32) throws {
-            let root = try ContainedFolder(root: "/proc/\(process)/root")
-            for target in places.mountTargets { try root.withFolder(target) { try recorder.add(mount: $0) } }
+        /// Also what it opens in its other mounts: once they are made, before its process starts. What cannot be watched is not recorded.
+        @Sendable func addMounts(of process: Int32) {
+            guard let root = try? ContainedFolder(root: "/proc/\(process)/root") else { return }
+            for target in places.mountTargets { try? root.withFolder(target) { try recorder.add(mount: $0) } }
         }
     }
 
