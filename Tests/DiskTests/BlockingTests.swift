@@ -12,7 +12,7 @@ import Testing
                 group.addTask {
                     try await Blocking.run {
                         arrived.withLock { $0 += 1 }
-                        while arrived.withLock { $0 } < all { usleep(100) }
+                        while arrived.withLock({ $0 }) < all { usleep(100) }
                     }
                 }
             }
