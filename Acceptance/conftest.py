@@ -293,7 +293,8 @@ def make_server(work_folder, request):
 @pytest.fixture
 def small_disk(work_folder):
     """A disk of 150 MB of its own, as a server's data directory; its log then lies elsewhere."""
-    image, mount = work_folder / "small.img", work_folder / "small"
+    folder = pathlib.Path(tempfile.mkdtemp(dir=work_folder))
+    image, mount = folder / "small.img", folder / "small"
     mount.mkdir()
     with open(image, "wb") as file:
         file.truncate(150 << 20)

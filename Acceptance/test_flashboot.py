@@ -55,7 +55,7 @@ def test_an_idle_worker_is_parked_and_thawed(server, deploy):
     assert starts["fresh"]["count"] == 1 and starts["thawed"]["count"] == 3 and starts["spare"]["count"] == 0
     assert starts["thawed"]["p50"] < starts["fresh"]["p50"]
     steps = [step["step"] for step in starts["recent"][-1]["steps"]]
-    assert steps == ["image", "containerVolume", "mounts", "process", "firstPoll", "firstJob", "firstResult"]
+    assert steps == ["placed", "image", "containerVolume", "mounts", "process", "firstPoll", "firstJob", "firstResult"]
     times = [step["ms"] for step in starts["recent"][-1]["steps"]]
     assert times == sorted(times) and starts["recent"][0]["kind"] == "thawed"
     shown = server.cli("worker", "waterfall", endpoint, worker["id"]).stdout

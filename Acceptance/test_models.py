@@ -131,11 +131,11 @@ def test_from_a_store_and_from_a_volume(make_server, tmp_path):
         own.kill()
         own.start()
         assert len(own.get("/v1/models")) == 2
-        ids = [model["id"] for model in own.get("/v1/models")]
-        assert own.cli("model", "verify", ids[0]).stdout == "ok\n"
+        stored = next(model["id"] for model in own.get("/v1/models") if model["reference"] == "store:weights/llama")
+        assert own.cli("model", "verify", stored).stdout == "ok\n"
         target = next((own.data / "models/hub/models--weights--llama/snapshots").rglob("config.json"))
         target.write_bytes(b'{"model_type": "evil"}')
-        assert "config.json is not what it was" in own.cli("model", "verify", ids[0], code=1).stderr
+        assert "config.json is not what it was" in own.cli("model", "verify", stored, code=1).stderr
     finally:
         store.stop()
 

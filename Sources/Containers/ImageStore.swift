@@ -27,16 +27,24 @@ package struct ImageStore: Sendable {
 
     private var abandoned: String { folder + "/abandoned" }
 
-    /// Removes what interrupted imports left.
+    /// Removes what interrupted imports left. It needs no room on the disk: this may be what is to make some.
     package func clean() async throws {
-        try Files.makeDirectories(abandoned)
-        // Tools of a server that was killed may still write into it: out of their way first.
-        if Files.exists(staging) {
-            try check(rename(staging, "\(abandoned)/\(Identifier.make(length: Limits.shortIDLength))"), "rename", staging)
-        }
         try Files.makeDirectories(staging)
         try Files.makeDirectories(layers)
-        // Not `Files.remove`: an image may hold paths longer than a path may be. What is still written to goes the next time.
+        await removeAbandoned()
+        for name in try Files.names(in: staging) {
+            // Tools of a server that was killed may still write into it: out of their way first.
+            let aside = "\(abandoned)/\(name)"
+            if (try? Files.makeDirectories(abandoned)) == nil || rename("\(staging)/\(name)", aside) < 0 {
+                try await Command.run("rm", ["-rf", "--one-file-system", "\(staging)/\(name)"])
+            }
+        }
+        await removeAbandoned()
+    }
+
+    /// Not `Files.remove`: an image may hold paths longer than a path may be. What is still written to goes the next time.
+    private func removeAbandoned() async {
+        guard Files.exists(abandoned) else { return }
         _ = try? await Command.run("rm", ["-rf", "--one-file-system", abandoned])
     }
 

@@ -10,6 +10,8 @@ package struct StartRecord: Codable, Sendable, Equatable {
     }
 
     package enum Step: String, Codable, Sendable, CaseIterable {
+        /// A place was chosen and the worker recorded.
+        case placed
         case image, containerVolume, mounts, process, warmPages, thawed, firstPoll, firstJob, firstResult
     }
 

@@ -55,6 +55,7 @@ package actor WarmPageService {
     package func forget(_ endpoint: String) {
         known[endpoint] = .some(nil)
         stale.remove(endpoint)
+        recording.remove(endpoint)
         loaded[endpoint] = nil
         // Left behind, it is removed at the next start or replaced by the next record.
         try? Files.remove(path(of: endpoint))
@@ -109,6 +110,8 @@ package actor WarmPageService {
                 try Files.replace(path, with: Array(JSONEncoder().encode(pages)))
                 return pages
             }
+            // Forgotten while it was being made.
+            guard recording.contains(endpoint) else { return forget(endpoint) }
             known[endpoint] = .some(pages.withoutFiles)
             stale.remove(endpoint)
             log.info(

@@ -10,7 +10,7 @@ extension WorkerService {
         start.mark(step, entry.decidedAt.duration(to: time) / .milliseconds(1))
         entry.worker.start = start
         entries[id] = entry
-        guard start.ready != nil else { return }
+        guard start.ready != nil, catalog.endpoint(entry.worker.endpointID) != nil else { return }
         let isWaiting = starts.hasUnsaved
         starts.keep(start, of: entry.worker.endpointID)
         if !isWaiting { order(.saveStarts) }

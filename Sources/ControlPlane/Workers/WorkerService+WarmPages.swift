@@ -6,6 +6,7 @@ import Resource
 extension WorkerService {
     /// The recording of what one worker reads until it is ready.
     struct WarmRecording: Sendable {
+        var worker: Worker
         var recorder: OpenRecorder
         var places: WarmPlaces
 
@@ -48,12 +49,10 @@ extension WorkerService {
 
     /// Begins to record what a worker opens in its image; nil when there is no need.
     func beginRecording(_ worker: Worker, _ endpoint: Endpoint, _ image: Image, rootfs: String) async -> WarmRecording? {
-        guard endpoint.warmPages, let places = try? await places(of: worker, endpoint, image),
-            let recorder = await warmPages.recorder(for: worker)
-        else { return nil }
+        guard endpoint.warmPages, let recorder = await warmPages.recorder(for: worker) else { return nil }
         do {
             try recorder.add(filesystem: rootfs)
-            let recording = WarmRecording(recorder: recorder, places: places)
+            let recording = WarmRecording(worker: worker, recorder: recorder, places: try await places(of: worker, endpoint, image))
             recordings[worker.id] = recording
             return recording
         } catch {
@@ -64,8 +63,8 @@ extension WorkerService {
     }
 
     func endRecording(_ id: String) async {
-        guard let recording = recordings.removeValue(forKey: id), let worker = entries[id]?.worker else { return }
-        await warmPages.keep(recording.recorder, of: worker, in: recording.places)
+        guard let recording = recordings.removeValue(forKey: id) else { return }
+        await warmPages.keep(recording.recorder, of: recording.worker, in: recording.places)
     }
 
     /// A worker is gone. That it was recorded is no news unless it never became ready.

@@ -136,6 +136,7 @@ package actor WorkerService {
             entries[worker.id] = nil
             throw error
         }
+        mark(.placed, of: worker.id)
         await jobs.attach(worker.id, endpointID: endpoint.id)
         await catalog.use(image)
         ordering.yield(.launch(worker.id, token: token))
