@@ -1,7 +1,7 @@
 import CLinux
 import Glibc
 
-/// Which files processes open on some mounts, as the kernel tells it (fanotify). It costs the opener about a microsecond, keeps nobody
+/// Which files processes open on some mounts, as the kernel tells it (fanotify). It costs the opener less than a microsecond, keeps nobody
 /// waiting, and remembers the first 16,384 opens: more than a start has.
 package final class OpenRecorder: Sendable {
     /// A regular file with something in it. Size and time of change tell whether a file found elsewhere is the same.
