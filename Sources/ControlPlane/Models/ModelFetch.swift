@@ -68,7 +68,8 @@ struct ModelFetch: Sendable {
         if Files.exists(target) {
             // The same snapshot once more: workers that have it mounted find one or the other at any moment.
             try checkRaw(cl_renameat2(AT_FDCWD, work, AT_FDCWD, target, UInt32(CL_RENAME_EXCHANGE)), "rename", target)
-            try Files.remove(work)
+            // What it replaced is in the way of nothing: start-up empties the staging folder.
+            try? Files.remove(work)
         } else {
             try check(rename(work, target), "rename", target)
         }
