@@ -153,7 +153,7 @@ def test_the_server_dies_and_comes_back(make_server, deploy):
 
 
 def leftovers(own):
-    """Containers and cgroups of workers that the server does not know."""
+    """Folders and containers of workers that the server does not know."""
     known = {worker["id"] for endpoint in own.get("/v1/endpoints") for worker in own.workers(endpoint["id"])}
     folders = {path.name for path in (own.data / "workers").iterdir()} | {path.name for path in (own.data / "runtime").iterdir()}
     return folders - known

@@ -3,7 +3,6 @@
 import gzip
 import hashlib
 import io
-import json
 import os
 import pathlib
 import subprocess
@@ -11,7 +10,7 @@ import tarfile
 
 import pytest
 from conftest import HANDLERS, ROOST, Server, wait_until, worker_image
-from test_images import layer, layout
+from test_images import layer, layout, packed_layout
 
 HANDLER = (HANDLERS / "sync.py").read_text()
 ENV = ["RUNNER=python3 -u /srv/handler.py", "PATH=/usr/bin:/bin"]
@@ -103,33 +102,14 @@ result = {'old': os.stat('/srv/old').st_mtime, 'dir': os.stat('/srv/dir').st_mti
 
 def bomb(folder, gib):
     """An image whose one layer is small and unpacks to so many GiB of zeros."""
-    blobs = folder / "blobs/sha256"
-    blobs.mkdir(parents=True)
     head = tarfile.TarInfo("bin/zeros")
     head.size = gib << 30
-    raw, packed = hashlib.sha256(), blobs / "layer"
+    raw, packed = hashlib.sha256(), io.BytesIO()
     with gzip.open(packed, "wb", 1) as out:
         for piece in [head.tobuf(tarfile.GNU_FORMAT)] + [bytes(16 << 20)] * (gib * 64) + [bytes(10240)]:
             raw.update(piece)
             out.write(piece)
-
-    def blob(data):
-        digest = hashlib.sha256(data).hexdigest()
-        (blobs / digest).write_bytes(data)
-        return {"digest": "sha256:" + digest, "size": len(data)}
-
-    content = blob(packed.read_bytes())
-    packed.unlink()
-    config = blob(json.dumps({"architecture": "amd64", "os": "linux", "config": {},
-                              "rootfs": {"type": "layers", "diff_ids": ["sha256:" + raw.hexdigest()]}}).encode())
-    manifest = blob(json.dumps({
-        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config},
-        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **content}]}).encode())
-    (folder / "index.json").write_text(json.dumps({
-        "schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", **manifest}]}))
-    (folder / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
-    return folder
+    return packed_layout(folder, [(raw.hexdigest(), packed.getvalue())], {})
 
 
 @pytest.fixture

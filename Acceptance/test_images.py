@@ -29,6 +29,12 @@ def layer(files):
 
 def layout(folder, base, *layers, env=()):
     """An OCI layout: the test image's root filesystem with more layers over it."""
+    parts = [(hashlib.sha256(raw).hexdigest(), gzip.compress(raw, 1)) for raw in (base.read_bytes(), *layers)]
+    return packed_layout(folder, parts, {"Env": list(env), "Cmd": ["sh", "-c", "exec $RUNNER"], "WorkingDir": "/srv", "User": "www-data"})
+
+
+def packed_layout(folder, parts, run):
+    """An OCI layout of layers that are packed already, each with the SHA-256 of what it unpacks to."""
     blobs = folder / "blobs/sha256"
     blobs.mkdir(parents=True)
 
@@ -37,18 +43,14 @@ def layout(folder, base, *layers, env=()):
         (blobs / digest).write_bytes(data)
         return {"digest": "sha256:" + digest, "size": len(data)}
 
-    descriptors, identifiers = [], []
-    for raw in (base.read_bytes(), *layers):
-        identifiers.append("sha256:" + hashlib.sha256(raw).hexdigest())
-        packed = gzip.compress(raw, 1)
-        descriptors.append({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(packed)})
     config = blob(json.dumps({
-        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": identifiers},
-        "config": {"Env": list(env), "Cmd": ["sh", "-c", "exec $RUNNER"], "WorkingDir": "/srv", "User": "www-data"},
+        "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest for digest, _ in parts]},
+        "config": run,
     }).encode())
     manifest = blob(json.dumps({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config}, "layers": descriptors,
+        "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **config},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", **blob(packed)} for _, packed in parts],
     }).encode())
     (folder / "index.json").write_text(json.dumps({
         "schemaVersion": 2, "manifests": [{"mediaType": "application/vnd.oci.image.manifest.v1+json", **manifest}]}))

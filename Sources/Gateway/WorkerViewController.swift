@@ -61,7 +61,7 @@ struct WorkerViewController: Sendable {
 
     @Sendable
     private func forgetWarmPages(_ request: Request, _ context: Context) async throws -> Response {
-        await plane.warmPages.forget(try endpoint(request, context, write: true).id)
+        try await plane.warmPages.forget(endpoint(request, context, write: true).id)
         return .noContent
     }
 

@@ -41,8 +41,8 @@ package actor WarmPageService {
         if let found = known[endpoint], found == nil { return nil }
         let path = path(of: endpoint)
         let pages = try? await Blocking.run { try JSONDecoder().decode(WarmPages.self, from: Data(Files.read(path, limit: 64 << 20))) }
-        // It may have been made or forgotten meanwhile.
-        if known[endpoint] == nil { known[endpoint] = .some(pages?.withoutFiles) }
+        // It may have been made or forgotten meanwhile. One that cannot be read is none: the next start makes another.
+        if known[endpoint] == nil || pages == nil { known[endpoint] = .some(pages?.withoutFiles) }
         return pages
     }
 
@@ -52,13 +52,18 @@ package actor WarmPageService {
         return await pages(of: endpoint)
     }
 
-    package func forget(_ endpoint: String) {
+    /// Has it recorded anew by the next worker that starts. Durable when it returns.
+    package func forget(_ endpoint: String) async throws {
         known[endpoint] = .some(nil)
         stale.remove(endpoint)
         recording.remove(endpoint)
         loaded[endpoint] = nil
-        // Left behind, it is removed at the next start or replaced by the next record.
-        try? Files.remove(path(of: endpoint))
+        let (folder, path) = (folder, path(of: endpoint))
+        try await Blocking.run {
+            guard Files.exists(path) else { return }
+            try Files.remove(path)
+            try Files.syncDirectory(folder)
+        }
     }
 
     // MARK: - Bringing in
@@ -111,7 +116,7 @@ package actor WarmPageService {
                 return pages
             }
             // Forgotten while it was being made.
-            guard recording.contains(endpoint) else { return forget(endpoint) }
+            guard recording.contains(endpoint) else { return try await forget(endpoint) }
             known[endpoint] = .some(pages.withoutFiles)
             stale.remove(endpoint)
             log.info(

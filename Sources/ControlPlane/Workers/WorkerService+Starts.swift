@@ -65,7 +65,8 @@ extension WorkerService {
     /// An endpoint was deleted: its workers go, and what was kept of their starts.
     package func removeAll(of endpoint: String) async throws {
         condemnAll(of: endpoint, reason: "its endpoint was deleted")
-        await warmPages.forget(endpoint)
+        // Left behind, it is removed when the server starts.
+        _ = try? await warmPages.forget(endpoint)
         starts.forget(endpoint)
         try await store.removeStarts(of: endpoint)
     }

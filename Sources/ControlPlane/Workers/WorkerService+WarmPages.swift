@@ -20,7 +20,11 @@ extension WorkerService {
     /// Brings in what the last worker of its endpoint read.
     func warm(_ id: String) async {
         guard let worker = entries[id]?.worker, let endpoint = catalog.endpoint(worker.endpointID) else { return }
-        guard endpoint.warmPages else { return await warmPages.forget(endpoint.id) }
+        guard endpoint.warmPages else {
+            // The next start tries again.
+            _ = try? await warmPages.forget(endpoint.id)
+            return
+        }
         // Why its image or volume cannot be used is told by the start itself.
         guard let image = try? catalog.image(worker.imageName), let places = try? await places(of: worker, endpoint, image),
             let outcome = await warmPages.load(for: worker, from: places)
